@@ -1,0 +1,272 @@
+"""Catalogs: TOML files that name the sources of training data, and how to read each.
+
+`configs/catalog/*.toml` or what `--catalog` names. Everything is validated when it is read; an error names the file,
+the source and the key.
+"""
+
+import fnmatch
+import re
+import string
+import tomllib
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from omni_ray.errors import CatalogError
+
+Modality = Literal["text", "audio", "image"]
+MODALITIES: tuple[Modality, ...] = ("text", "audio", "image")
+CATEGORIES: dict[Modality, tuple[str, ...]] = {
+    "text": ("general", "conversations", "scientific", "tools"),
+    "audio": ("general", "scientific", "environmental"),
+    "image": ("general", "scientific", "art", "nature", "domain"),
+}
+Reader = Literal["table", "lines", "documents", "librispeech", "ljspeech", "imagefolder", "webdataset", "files"]
+FIELDS: dict[Modality, frozenset[str]] = {
+    "text": frozenset({"text"}),
+    "audio": frozenset({"audio", "text"}),
+    "image": frozenset({"image", "caption", "category"}),
+}
+RULES: dict[Modality, dict[str, float | bool]] = {
+    "text": {"min_chars": 8, "max_line_chars": 4000, "max_symbol_ratio": 0.5},
+    "audio": {
+        "min_seconds": 0.2,
+        "max_seconds": 30.0,
+        "min_peak_dbfs": -60.0,
+        "max_clipped": 0.5,
+        "require_text": True,
+    },
+    "image": {"min_side": 32, "max_aspect": 6.0, "min_std": 1.0},
+}
+DEFAULT_BLOCK_BYTES = 16 << 20  # of input: about a second of text on one core
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Source(BaseModel):
+    """One source of one modality, as its `[[source]]` table says.
+
+    `base` is the folder to which relative urls refer; `defined_in` names the file for messages.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
+    modality: Modality
+    category: Text
+    url: tuple[Text, ...] = Field(min_length=1)
+    reader: Reader
+    license: Text
+    homepage: str = ""
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    fields: dict[str, Text] = Field(default_factory=dict)
+    rules: dict[str, float | bool] = Field(default_factory=dict)
+    maps: dict[str, dict[str, str]] = Field(default_factory=dict)
+    encoding: Text = "utf-8"
+    members: str = ""  # a glob over an archive's member names; "" takes all that the reader can read
+    block_bytes: Annotated[int, Field(ge=1 << 10)] = DEFAULT_BLOCK_BYTES
+    speech: bool = True
+    group: str = ""
+    manifest: str = ""
+    path: str = ""
+    pattern: str = ""
+    base: Path = Field(default=Path(), exclude=True)
+    defined_in: str = Field(default="", exclude=True)
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _one_url_or_many(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else (value,) if isinstance(value, str) else value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            newline = "\n".encode(value)
+        except LookupError:
+            raise ValueError(f"{value!r} is no text encoding that Python knows") from None
+        if len(newline) != 1:
+            raise ValueError(f"{value!r}: encodings of more than one byte per newline are not read; convert to UTF-8")
+        return value
+
+    @model_validator(mode="after")
+    def _belongs_to_modality(self) -> "Source":
+        if self.category not in CATEGORIES[self.modality]:
+            raise ValueError(f"category: {self.category!r} is none of {', '.join(CATEGORIES[self.modality])}")
+        _check_keys("fields", self.fields, FIELDS[self.modality])
+        _check_keys("rules", self.rules, RULES[self.modality])
+        for rule, value in self.rules.items():
+            wanted = type(RULES[self.modality][rule])
+            fits = isinstance(value, bool) == (wanted is bool) and (wanted is not int or float(value).is_integer())
+            if not fits:
+                raise ValueError(f"rules.{rule}: {value!r} should be of type {wanted.__name__}")
+        for field, template in self.fields.items():
+            _check_template(field, template)
+        if self.reader == "table" and self.modality == "text" and "text" not in self.fields:
+            raise ValueError('fields.text: a table source says which columns make its text, as text = "{column}"')
+        return self
+
+    def resolved_rules(self) -> dict[str, float | bool]:
+        """Every rule of the modality, the source's overrides applied."""
+        return {**RULES[self.modality], **self.rules}
+
+    def template(self, field: str) -> str:
+        """The template of a field; lines and documents are their own text."""
+        return self.fields.get(field, "{text}")
+
+    def needed_columns(self) -> frozenset[str]:
+        """Top-level columns that the templates name."""
+        templates = self.fields.values() or (self.template("text"),)
+        return frozenset(name.split(".")[0] for template in templates for name in template_names(template))
+
+    def settings(self) -> dict[str, Any]:
+        """What can change the bytes of a decoded block, and nothing else; the input of the settings fingerprint."""
+        return {
+            "reader": self.reader,
+            "fields": dict(sorted(self.fields.items())),
+            "maps": {name: dict(sorted(table.items())) for name, table in sorted(self.maps.items())},
+            "encoding": self.encoding,
+            "members": self.members,
+            "block_bytes": self.block_bytes,
+            "rules": {rule: float(value) for rule, value in sorted(self.resolved_rules().items())},
+        }
+
+
+class Catalog(BaseModel):
+    """All sources, in canonical order (files by name, then as written), and the weights of categories."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sources: tuple[Source, ...]
+    category_weights: dict[str, dict[str, float]] = Field(default_factory=dict)
+
+    def of(self, modality: Modality) -> tuple[Source, ...]:
+        return tuple(source for source in self.sources if source.modality == modality)
+
+    def category_weight(self, modality: Modality, category: str) -> Fraction:
+        return Fraction(str(self.category_weights.get(modality, {}).get(category, 1.0)))
+
+
+class _CategoryTable(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _CatalogFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    source: list[dict[str, Any]] = Field(default_factory=list)
+    category: dict[Modality, dict[str, _CategoryTable]] = Field(default_factory=dict)
+
+
+def load_catalog(place: Path) -> Catalog:
+    """Read a catalog file, or every `*.toml` of a folder in the order of their names.
+
+    Raises:
+        CatalogError: naming file, source and key.
+    """
+    files = sorted(place.glob("*.toml")) if place.is_dir() else [place]
+    if not files:
+        raise CatalogError(f"{place}: the folder holds no *.toml; name a catalog file or a folder of them")
+    sources: list[Source] = []
+    weights: dict[str, dict[str, float]] = {}
+    for file in files:
+        parsed = _parse_file(file)
+        sources.extend(_parse_source(file, number, entry) for number, entry in enumerate(parsed.source, 1))
+        for modality, tables in parsed.category.items():
+            for category, table in tables.items():
+                if category not in CATEGORIES[modality]:
+                    known = ", ".join(CATEGORIES[modality])
+                    raise CatalogError(f"{file}: [category.{modality}.{category}]: the categories are {known}")
+                weights.setdefault(modality, {})[category] = table.weight
+    _refuse_duplicates(sources)
+    return Catalog(sources=tuple(sources), category_weights=weights)
+
+
+def licensed(sources: Iterable[Source], expression: str) -> list[Source]:
+    """The sources whose licence matches one of the comma-separated SPDX names or globs (`MIT,Apache-*`).
+
+    Raises:
+        CatalogError: for an expression that names nothing.
+    """
+    globs = [glob.strip().lower() for glob in expression.split(",") if glob.strip()]
+    if not globs:
+        raise CatalogError("--license: name at least one licence, as MIT,Apache-*,CC-BY-4.0")
+    return [source for source in sources if any(fnmatch.fnmatchcase(source.license.lower(), glob) for glob in globs)]
+
+
+def template_names(template: str) -> list[str]:
+    """Column names, dotted for nested ones, in the order in which a template like `Q: {question}` uses them."""
+    return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+
+
+def _parse_file(file: Path) -> _CatalogFile:
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CatalogError(f"{file}: no such catalog; give a .toml file or a folder of them") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogError(f"{file}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise CatalogError(f"{file}: not valid TOML: {error}") from error
+    try:
+        return _CatalogFile.model_validate(table)
+    except ValidationError as error:
+        raise CatalogError(f"{file}: {_first_problem(error)}") from error
+
+
+def _parse_source(file: Path, number: int, entry: Mapping[str, Any]) -> Source:
+    name = entry.get("name")
+    where = f"{file}: source {name!r}" if isinstance(name, str) else f"{file}: source number {number}"
+    if hidden := {"base", "defined_in"} & entry.keys():
+        raise CatalogError(f"{where}: {min(hidden)}: unknown key")
+    try:
+        # TOML writes whole numbers without a point; strict validation takes them for floats all the same.
+        return Source.model_validate({**entry, "base": file.parent, "defined_in": str(file)})
+    except ValidationError as error:
+        raise CatalogError(f"{where}: {_first_problem(error)}") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"{key}: this key must be given"
+    got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
+    return f"{key}: {message}{got}" if key else message
+
+
+def _check_keys(table: str, given: Iterable[str], known: Iterable[str]) -> None:
+    for key in given:
+        if key not in known:
+            raise ValueError(f"{table}.{key}: unknown key; known are {', '.join(sorted(known))}")
+
+
+def _check_template(field: str, template: str) -> None:
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"fields.{field}: {template!r}: {error}") from None
+    for _, name, spec, conversion in parts:
+        if name is not None and (spec or conversion or not re.fullmatch(r"[^\[\]{}]+", name)):
+            raise ValueError(f"fields.{field}: {template!r}: write {{column}} or {{column.inner}}, nothing more")
+
+
+def _refuse_duplicates(sources: Iterable[Source]) -> None:
+    seen: dict[tuple[str, str], str] = {}
+    for source in sources:
+        key = (source.modality, source.name)
+        if key in seen:
+            raise CatalogError(
+                f"{source.defined_in}: source {source.name!r}: name: already used by a {source.modality} source "
+                f"in {seen[key]}"
+            )
+        seen[key] = source.defined_in

@@ -1,0 +1,78 @@
+"""The errors of omni_ray.
+
+Every message says what happened, where (file, key, row) and what to do. Each class carries the exit code that a
+command ends with when the error reaches the top: 1 failed, 2 wrong usage, 3 below the asked minimum, 4 a source
+failed, 5 refused, 130 interrupted.
+"""
+
+
+class OmniRayError(Exception):
+    """Root of every error that omni_ray raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(OmniRayError):
+    """The command line, the catalog or a config asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class CatalogError(UsageError):
+    """A catalog entry is wrong; the message names file, source and key."""
+
+
+class ConfigError(UsageError):
+    """A config is wrong; the message names file, key, value and what is allowed."""
+
+
+class DataError(OmniRayError):
+    """A data file is not what it should be: empty, truncated, of another format."""
+
+
+class StorageError(OmniRayError):
+    """A read or a write failed; trying again may help (disk full, network, permission)."""
+
+
+class LedgerCorrupt(OmniRayError):
+    """A ledger record in the middle of a ledger does not match its checksum."""
+
+
+class SourceFailed(OmniRayError):
+    """A whole source could not be reached or read; the others went on."""
+
+    exit_code = 4
+
+
+class BelowMinimum(OmniRayError):
+    """`--min-gb` was given and the sources hold less."""
+
+    exit_code = 3
+
+
+class Refused(OmniRayError):
+    """The run stops before it touches anything."""
+
+    exit_code = 5
+
+
+class LeaseHeld(Refused):
+    """Another run holds the output."""
+
+
+class LeaseLost(Refused):
+    """This run held the output, and another run has taken it over since."""
+
+
+class FingerprintMismatch(Refused):
+    """What exists was made from other settings or other source files."""
+
+
+class NotInThisVersion(Refused):
+    """A part of the contract that this version does not have; the message names the way that works now."""
+
+
+class Interrupted(OmniRayError):
+    """Ctrl-C or SIGTERM: what is committed stays, the same command goes on."""
+
+    exit_code = 130

@@ -1,0 +1,101 @@
+"""What flows through preparation: files, indexes, blocks, raw records, and what becomes of a record."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+Unit = Literal["bytes", "aligned", "row_groups", "members", "whole"]
+
+
+class InputFile(msgspec.Struct, frozen=True):
+    """A file of a source at its pinned revision.
+
+    `path` is relative to the catalog's folder for local files (always with `/`), a URI otherwise.
+    `revision` is what changes when the content does: mtime in ns for local files, an ETag or a commit elsewhere.
+    """
+
+    path: str
+    size: int  # bytes
+    revision: str
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """A deterministic slice of one file; one block is one cut.
+
+    unit: what `start` and `stop` count, in the stream of `member` (of the whole file where `member` is "").
+        bytes       cut blind: a record belongs to the slice in which its first byte lies
+        aligned     both ends are record boundaries
+        row_groups  Parquet row groups
+        members     positions in the archive's table of members
+        whole       the stream from its start to its end, of `stop` bytes
+    """
+
+    unit: Unit
+    start: int
+    stop: int
+    member: str = ""
+    weight: int = 0  # input bytes, for balancing work; 0 where unknown
+    first_row: int = 0  # of a row_groups cut: number of the first row in the file
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A member of an archive, in stored order.
+
+    `offset` is where its content begins in the (decompressed) tar stream; for zip the position in the central
+    directory. `refused` is the reason for which it is never read ("" where it is).
+    """
+
+    name: str
+    offset: int
+    size: int
+    refused: str = ""
+
+
+class IndexPart(NamedTuple):
+    """What one segment of an index pass found. `cursor` is where the pass goes on; None when the file is done.
+
+    `seek_points` is an indexed_gzip index up to here, b"" for a file that is not gzip.
+    """
+
+    cuts: list[Cut]
+    members: list[Member]
+    seek_points: bytes
+    cursor: str | None
+
+
+class Raw(NamedTuple):
+    """One input record. `row` is its number, or the byte offset at which it starts in a stream that is cut by bytes."""
+
+    member: str
+    row: int
+    value: Mapping[str, Any]
+
+
+class Bad(NamedTuple):
+    """A record that cannot be used: quarantined under `reason`, with `error` in words."""
+
+    member: str
+    row: int
+    reason: str
+    error: str
+
+
+class RawBatch(NamedTuple):
+    """Records in canonical order, and the cursor at which reading goes on after them (None at the block's end)."""
+
+    records: list[Raw | Bad]
+    read_bytes: int  # of input consumed by this batch
+    cursor: str | None
+
+
+class TextSample(NamedTuple):
+    """A kept record: its lines, each one sample of the corpus (more than one where an over-long text was split)."""
+
+    lines: list[str]
+
+
+class Drop(NamedTuple):
+    """A record that a rule leaves out."""
+
+    rule: str

@@ -1,0 +1,383 @@
+"""The only durable IO of omni_ray: atomic writes, listing, ranged reads, concatenation.
+
+A `Storage` is a root (a local folder now; the interface fits S3) and `/`-separated keys below it. A key either holds
+the whole of what was put there or does not exist: every write goes to a temporary name in the same folder, is synced,
+and is renamed. Temporary names begin with `TEMP_PREFIX`, so that what a killed run left can be told and removed.
+"""
+
+import os
+import secrets
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, NamedTuple
+from urllib.parse import urlsplit
+
+from omni_ray.errors import NotInThisVersion, StorageError, UsageError
+
+TEMP_PREFIX = ".tmp-"
+COPY_BYTES = 8 << 20  # one read or in-kernel copy
+
+
+class Stat(NamedTuple):
+    """What a listing says of one key. `mtime_ns` is by the clock of the storage, not of this host."""
+
+    key: str
+    size: int
+    mtime_ns: int
+
+
+class Slice(NamedTuple):
+    """Bytes [start, start + length) of a key."""
+
+    key: str
+    start: int
+    length: int
+
+
+class Writer(ABC):
+    """A large output in the making: nothing is visible under its key before `commit`."""
+
+    @abstractmethod
+    def write(self, data: bytes | memoryview) -> None: ...
+
+    @abstractmethod
+    def append_slice(self, part: Slice) -> None:
+        """Copy bytes of another key of the same storage, without moving them through this process where possible."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Make the output durable and visible under its key, replacing what was there."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Forget the output. Harmless after `commit`."""
+
+
+class Appender(ABC):
+    """An append-only log; what was written before a returned `sync` survives a crash of the machine."""
+
+    @abstractmethod
+    def write(self, data: bytes) -> None: ...
+
+    @abstractmethod
+    def sync(self) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+class Storage(ABC):
+    """A root and keys below it. All methods raise `StorageError` naming the key when the storage fails."""
+
+    uri: str
+
+    @abstractmethod
+    def put(self, key: str, data: bytes) -> None:
+        """Write `data` under `key` atomically, replacing what was there."""
+
+    @abstractmethod
+    def create(self, key: str, data: bytes) -> bool:
+        """Write `data` under `key` only if nothing is there; False, and nothing changed, if something is."""
+
+    @abstractmethod
+    def writer(self, key: str) -> Writer: ...
+
+    @abstractmethod
+    def appender(self, key: str) -> Appender:
+        """Open a log that must not exist yet."""
+
+    @abstractmethod
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes: ...
+
+    @abstractmethod
+    def open(self, key: str) -> BinaryIO:
+        """A seekable stream over the whole of `key`."""
+
+    @abstractmethod
+    def stat(self, key: str) -> Stat | None:
+        """None where nothing is stored under `key`."""
+
+    @abstractmethod
+    def list(self, prefix: str) -> Iterator[Stat]:
+        """Everything below the folder `prefix`, recursively, sorted by key; temporary names included."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove `key`; nothing happens where it is not there."""
+
+    @abstractmethod
+    def move_tree(self, prefix: str, target: str) -> None:
+        """Rename a folder; `target` must not exist."""
+
+    @abstractmethod
+    def now_ns(self) -> int:
+        """The time by the clock that `Stat.mtime_ns` is in."""
+
+    @abstractmethod
+    def free_bytes(self) -> int | None:
+        """Free space in bytes; None where the storage has no limit."""
+
+    def exists(self, key: str) -> bool:
+        return self.stat(key) is not None
+
+    def delete_tree(self, prefix: str) -> None:
+        for stat in list(self.list(prefix)):
+            self.delete(stat.key)
+
+
+def open_storage(uri: str) -> Storage:
+    """The storage at `uri`: a local path or `file://`.
+
+    Raises:
+        NotInThisVersion: for `s3://`.
+        UsageError: for any other scheme.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme in ("", "file"):
+        return LocalStorage(uri.removeprefix("file://"))
+    if scheme == "s3":
+        raise NotInThisVersion(f"{uri}: this version writes to local or shared folders only; give a path as --out")
+    raise UsageError(f"{uri}: no storage for the scheme {scheme!r}; give a local path")
+
+
+class LocalStorage(Storage):
+    """A folder of a local or shared file system. The folder is made at the first write."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.uri = str(root)
+
+    def path(self, key: str) -> Path:
+        """The file behind `key`.
+
+        Raises:
+            StorageError: for a key that would leave the root.
+        """
+        pure = PurePosixPath(key)
+        if pure.is_absolute() or ".." in pure.parts:
+            raise StorageError(f"{key!r}: a key stays below {self.uri}; absolute paths and '..' are not keys")
+        return self.root / pure
+
+    def put(self, key: str, data: bytes) -> None:
+        writer = self.writer(key)
+        try:
+            writer.write(data)
+            writer.commit()
+        finally:
+            writer.abort()
+
+    def create(self, key: str, data: bytes) -> bool:
+        path = self.path(key)
+        temporary = _temporary(path)
+        with _naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                _write_synced(temporary, data)
+                os.link(temporary, path)  # atomic, and fails where the name is taken
+            except FileExistsError:
+                return False
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(path.parent)
+        return True
+
+    def writer(self, key: str) -> Writer:
+        return _LocalWriter(self, key)
+
+    def appender(self, key: str) -> Appender:
+        return _LocalAppender(self.path(key))
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        path = self.path(key)
+        with _naming(path), path.open("rb") as stream:
+            stream.seek(start)
+            return stream.read() if length is None else stream.read(length)
+
+    def open(self, key: str) -> BinaryIO:
+        path = self.path(key)
+        with _naming(path):
+            return path.open("rb")
+
+    def stat(self, key: str) -> Stat | None:
+        path = self.path(key)
+        with _naming(path):
+            try:
+                found = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            return Stat(key, found.st_size, found.st_mtime_ns)
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        top = self.path(prefix)
+        for folder, names, files in os.walk(top):
+            names.sort()
+            for name in sorted(files):
+                path = Path(folder, name)
+                try:
+                    found = path.stat()
+                except FileNotFoundError:  # a temporary file of a run that is still dying
+                    continue
+                yield Stat(path.relative_to(self.root).as_posix(), found.st_size, found.st_mtime_ns)
+
+    def delete(self, key: str) -> None:
+        path = self.path(key)
+        with _naming(path):
+            path.unlink(missing_ok=True)
+
+    def delete_tree(self, prefix: str) -> None:
+        super().delete_tree(prefix)
+        for folder, _, _ in os.walk(self.path(prefix), topdown=False):
+            try:
+                Path(folder).rmdir()
+            except OSError:  # somebody put a file there meanwhile: it is theirs, and so is its folder
+                continue
+
+    def move_tree(self, prefix: str, target: str) -> None:
+        path = self.path(prefix)
+        with _naming(path):
+            path.rename(self.path(target))
+            _sync_folder(path.parent)
+
+    def now_ns(self) -> int:
+        probe = _temporary(self.root / "clock")
+        with _naming(probe):
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            try:
+                return probe.stat().st_mtime_ns
+            finally:
+                probe.unlink()
+
+    def free_bytes(self) -> int | None:
+        there = self.root.absolute()
+        while not there.exists():
+            there = there.parent
+        return shutil.disk_usage(there).free
+
+
+class _LocalWriter(Writer):
+    def __init__(self, storage: LocalStorage, key: str) -> None:
+        self._storage = storage
+        self._path = storage.path(key)
+        self._temporary = _temporary(self._path)
+        with _naming(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = self._temporary.open("xb")
+
+    def write(self, data: bytes | memoryview) -> None:
+        with _naming(self._path):
+            self._stream.write(data)
+
+    def append_slice(self, part: Slice) -> None:
+        source = self._storage.path(part.key)
+        with _naming(self._path):
+            self._stream.flush()
+            with source.open("rb") as stream:
+                copied = _copy_range(stream.fileno(), self._stream.fileno(), part.start, part.length)
+            self._stream.seek(0, os.SEEK_END)
+        if copied != part.length:
+            raise StorageError(
+                f"{source}: ends {part.length - copied} bytes early; `omni-ray verify` lists what is damaged"
+            )
+
+    def commit(self) -> None:
+        with _naming(self._path):
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            self._stream.close()
+            self._temporary.replace(self._path)
+            _sync_folder(self._path.parent)
+
+    def abort(self) -> None:
+        with _naming(self._path):
+            try:
+                self._stream.close()
+            finally:
+                self._temporary.unlink(missing_ok=True)
+
+
+class _LocalAppender(Appender):
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = path.open("xb")
+            _sync_folder(path.parent)
+
+    def write(self, data: bytes) -> None:
+        with _naming(self._path):
+            self._stream.write(data)
+
+    def sync(self) -> None:
+        with _naming(self._path):
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        with _naming(self._path):
+            self._stream.close()
+
+
+class _naming:  # noqa: N801 - reads as a statement: `with _naming(path):`
+    """Turn an OSError into a StorageError that names the file and what to do."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            what = error.strerror or str(error)
+            raise StorageError(f"{self._path}: {what}; mend that and run the same command again") from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{TEMP_PREFIX}{secrets.token_hex(6)}-{path.name}")
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _copy_range(source: int, target: int, start: int, length: int) -> int:
+    """Copy bytes between two open files inside the kernel; the number copied, short only at the end of `source`."""
+    done = 0
+    while done < length:
+        count = os.sendfile(target, source, start + done, min(COPY_BYTES, length - done))
+        if count == 0:
+            break
+        done += count
+    return done
+
+
+def write_all_or_none(storage: Storage, outputs: Iterable[tuple[str, bytes]]) -> None:
+    """Stage every output before the first becomes visible, so that a failed write leaves all of them as they were.
+
+    The renames at the end are one system call each: a kill between two of them is the caller's to recover from.
+    """
+    staged: list[Writer] = []
+    try:
+        for key, data in outputs:
+            writer = storage.writer(key)
+            staged.append(writer)
+            writer.write(data)
+        for writer in staged:
+            writer.commit()
+    finally:
+        for writer in staged:
+            writer.abort()
