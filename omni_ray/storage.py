@@ -71,7 +71,8 @@ class Appender(ABC):
 class Storage(ABC):
     """A root and keys below it. All methods raise `StorageError` naming the key when the storage fails."""
 
-    uri: str
+    uri: str  # as it was given, for people
+    location: str  # the same place for any process, whatever its working directory
 
     @abstractmethod
     def put(self, key: str, data: bytes) -> None:
@@ -112,6 +113,10 @@ class Storage(ABC):
         """Rename a folder; `target` must not exist."""
 
     @abstractmethod
+    def sweep(self, prefix: str) -> int:
+        """Remove what killed runs left unfinished below `prefix`; the number of things removed."""
+
+    @abstractmethod
     def now_ns(self) -> int:
         """The time by the clock that `Stat.mtime_ns` is in."""
 
@@ -148,6 +153,7 @@ class LocalStorage(Storage):
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.uri = str(root)
+        self.location = str(self.root.absolute())
 
     def path(self, key: str) -> Path:
         """The file behind `key`.
@@ -239,6 +245,17 @@ class LocalStorage(Storage):
         with _naming(path):
             path.rename(self.path(target))
             _sync_folder(path.parent)
+
+    def sweep(self, prefix: str) -> int:
+        left = [
+            Path(folder, name)
+            for folder, _, names in os.walk(self.path(prefix))
+            for name in names
+            if name.startswith(TEMP_PREFIX)
+        ]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
 
     def now_ns(self) -> int:
         probe = _temporary(self.root / "clock")

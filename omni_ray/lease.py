@@ -1,0 +1,191 @@
+"""One output has one run at a time: the lease.
+
+The lease of an output is a sequence of epochs, `.omni_ray/lease/<epoch>.json`; the highest one holds the output. A new
+run creates the next epoch exclusively, so of two contenders one wins. An epoch also fences: a ledger file carries the
+epoch of its run, and a later run ignores what an earlier one appends after the take-over (see `ledger`). Nothing here
+depends on the clocks of two hosts agreeing: age is told by the storage's own clock.
+"""
+
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from omni_ray.errors import LeaseHeld, LeaseLost, StorageError
+from omni_ray.storage import Storage
+
+LEASE_FOLDER = ".omni_ray/lease"
+RENEW_SECONDS = 10.0
+EXPIRE_SECONDS = 60.0
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who holds an output. `boot` and `namespace` tell whether `pid` can be looked up from where somebody asks."""
+
+    run: str
+    command: str
+    host: str
+    boot: str
+    namespace: str
+    pid: int
+    started: float  # of the process, seconds since the epoch, by the host's clock
+    since: float  # of the lease
+    released: bool = False
+
+
+class Lease:
+    """A held lease; renewed in the background until `release`, checked before anything is committed."""
+
+    def __init__(self, storage: Storage, epoch: int, holder: Holder) -> None:
+        self.epoch = epoch
+        self.holder = holder
+        self._storage = storage
+        self._stop = threading.Event()
+        self._renewer = threading.Thread(target=self._renew_until_stopped, name="lease", daemon=True)
+
+    @classmethod
+    def acquire(cls, storage: Storage, command: str) -> "Lease":
+        """Take the lease of `storage`, or the lease of a holder that is dead.
+
+        Raises:
+            LeaseHeld: another run holds it; the message says who and since when.
+        """
+        newest = newest_epoch(storage)
+        if newest:
+            _refuse_if_alive(storage, newest)
+        lease = cls(storage, newest + 1, describe_this_process(command))
+        if not storage.create(_key(lease.epoch), msgspec.json.encode(lease.holder)):
+            _refuse_if_alive(storage, newest + 1)
+            raise LeaseHeld(f"{storage.uri}: another run took it at this moment; run the command again")
+        if newest_epoch(storage) != lease.epoch:  # somebody went through several epochs since we looked
+            storage.delete(_key(lease.epoch))
+            raise LeaseHeld(f"{storage.uri}: another run took it at this moment; run the command again")
+        for stat in list(storage.list(LEASE_FOLDER)):
+            if _epoch_of(stat.key) < lease.epoch:
+                storage.delete(stat.key)
+        lease._renewer.start()
+        return lease
+
+    def check(self) -> None:
+        """Raise LeaseLost if another run has taken the output over."""
+        if not is_current(self._storage, self.epoch):
+            raise LeaseLost(
+                f"{self._storage.uri}: another run took over while this one was not running; nothing more is "
+                "committed here; `omni-ray status` shows how far the output is"
+            )
+
+    def release(self) -> None:
+        self._stop.set()
+        if self._renewer.is_alive():
+            self._renewer.join()
+        if is_current(self._storage, self.epoch):
+            ended = msgspec.structs.replace(self.holder, released=True)
+            self._storage.put(_key(self.epoch), msgspec.json.encode(ended))
+
+    def _renew_until_stopped(self) -> None:
+        payload = msgspec.json.encode(self.holder)
+        while not self._stop.wait(RENEW_SECONDS):
+            try:
+                if not is_current(self._storage, self.epoch):
+                    return
+                self._storage.put(_key(self.epoch), payload)
+            except StorageError:
+                continue  # a disk that is full now may not be in ten seconds; commits check for themselves
+
+
+def is_current(storage: Storage, epoch: int) -> bool:
+    """Whether the run of `epoch` still holds the output. Cheap: one listing of a folder with one or two files."""
+    return newest_epoch(storage) <= epoch
+
+
+def newest_epoch(storage: Storage) -> int:
+    """The highest epoch ever taken; 0 where there was no run yet."""
+    return max((_epoch_of(stat.key) for stat in storage.list(LEASE_FOLDER)), default=0)
+
+
+def current_holder(storage: Storage) -> Holder | None:
+    """Who holds the output now; None where nobody does, or the holder is known to be gone."""
+    newest = newest_epoch(storage)
+    if not newest:
+        return None
+    holder = _read(storage, newest)
+    return None if holder is None or holder.released or not _may_live(storage, newest, holder) else holder
+
+
+def describe_this_process(command: str) -> Holder:
+    process = psutil.Process()
+    return Holder(
+        run=uuid.uuid4().hex[:12],
+        command=command,
+        host=socket.gethostname(),
+        boot=_boot_id(),
+        namespace=_pid_namespace(),
+        pid=process.pid,
+        started=process.create_time(),
+        since=time.time(),
+    )
+
+
+def _refuse_if_alive(storage: Storage, epoch: int) -> None:
+    holder = _read(storage, epoch)
+    if holder is None or holder.released or not _may_live(storage, epoch, holder):
+        return
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(holder.since))
+    raise LeaseHeld(
+        f"{storage.uri}: held by `{holder.command}` (process {holder.pid} on {holder.host}) since {since}; wait for "
+        f"it, stop it, or use another --out. If that process is gone, its hold ends {EXPIRE_SECONDS:.0f} s after its "
+        "last renewal"
+    )
+
+
+def _may_live(storage: Storage, epoch: int, holder: Holder) -> bool:
+    """False if the holder's process is gone from this host and boot, or it has not renewed for EXPIRE_SECONDS."""
+    same_host = (holder.host, holder.boot, holder.namespace) == (socket.gethostname(), _boot_id(), _pid_namespace())
+    if same_host and not _process_lives(holder):
+        return False
+    stat = storage.stat(_key(epoch))
+    return stat is not None and storage.now_ns() - stat.mtime_ns <= EXPIRE_SECONDS * 1e9
+
+
+def _process_lives(holder: Holder) -> bool:
+    try:
+        process = psutil.Process(holder.pid)
+        # a zombie has released everything it had; its entry only waits for its parent
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - holder.started) < 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _read(storage: Storage, epoch: int) -> Holder | None:
+    if storage.stat(_key(epoch)) is None:
+        return None
+    return msgspec.json.decode(storage.read(_key(epoch)), type=Holder)
+
+
+def _key(epoch: int) -> str:
+    return f"{LEASE_FOLDER}/{epoch:08d}.json"
+
+
+def _epoch_of(key: str) -> int:
+    stem = key.rpartition("/")[2].removesuffix(".json")
+    return int(stem) if stem.isdigit() else 0
+
+
+def _boot_id() -> str:
+    return _read_proc(lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+
+
+def _pid_namespace() -> str:
+    return _read_proc(lambda: str(Path("/proc/self/ns/pid").readlink()))
+
+
+def _read_proc(read: Callable[[], str]) -> str:
+    try:
+        return read()
+    except OSError:  # not Linux: the host name alone has to tell
+        return ""

@@ -1,0 +1,205 @@
+"""The commit protocol: receipts as cursors in one append-only ledger per source.
+
+A ledger is a folder of files `<epoch>.jsonl`, one for each run that committed something, written by that run
+alone. A line is eight hex digits of CRC-32, a space, a JSON record. The first record of a file says how many bytes of
+each earlier file count (`sealed`): what a run that lost its lease appends later lies beyond, and is never read. A last
+line that is torn does not count; a damaged line with others after it is an error.
+
+What has a receipt is never done again; what has none leaves no trace in any output.
+"""
+
+import zlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from omni_ray.errors import LedgerCorrupt
+from omni_ray.storage import TEMP_PREFIX, Appender, Storage
+
+_SUFFIX = ".jsonl"
+
+
+class Output(msgspec.Struct, frozen=True):
+    """A committed file: its key, its size in bytes, its sha256 in hex."""
+
+    key: str
+    size: int
+    sha256: str
+
+
+class Receipt(msgspec.Struct, frozen=True, tag="receipt", omit_defaults=True):
+    """One committed segment of one block. `cursor` is where the block goes on; None when the block is done.
+
+    `rows_in == kept + sum(dropped.values()) + sum(quarantined.values())`, always. `kept` counts records, `samples`
+    what they became (lines), `bytes` the size of those samples.
+    """
+
+    block: str
+    segment: int
+    cursor: str | None
+    settings: str  # fingerprint of what can change the bytes of this block
+    path: str
+    size: int
+    revision: str
+    unit: str
+    start: int
+    stop: int
+    member: str
+    read_bytes: int
+    read_sha256: str
+    outputs: dict[str, Output]
+    rows_in: int = 0
+    kept: int = 0
+    samples: int = 0
+    bytes: int = 0
+    dropped: dict[str, int] = {}
+    quarantined: dict[str, int] = {}
+
+
+class Revoke(msgspec.Struct, frozen=True, tag="revoke"):
+    """The receipts of these blocks so far no longer count."""
+
+    blocks: list[str]
+    why: str
+
+
+class _Opened(msgspec.Struct, frozen=True, tag="run"):
+    run: str
+    epoch: int
+    sealed: dict[str, int]
+
+
+_decoder = msgspec.json.Decoder(_Opened | Receipt | Revoke)
+_encoder = msgspec.json.Encoder()
+
+
+class LedgerState(NamedTuple):
+    """What a ledger says: the receipts of each block in the order of their segments."""
+
+    receipts: dict[str, list[Receipt]]
+    sealed: dict[str, int]  # valid bytes of each file
+
+    def done(self, block: str) -> bool:
+        receipts = self.receipts.get(block)
+        return receipts is not None and receipts[-1].cursor is None
+
+
+class Ledger:
+    """The ledger of one source, as read at the start of a run and appended to by that run."""
+
+    def __init__(self, storage: Storage, folder: str, run: str, epoch: int) -> None:
+        self._storage = storage
+        self._folder = folder
+        self._opened = _Opened(run, epoch, {})
+        self._appender: Appender | None = None
+        self.state = read_ledger(storage, folder)
+
+    def append(self, receipt: Receipt) -> bool:
+        """Note a receipt; durable after `sync`. False, and nothing noted, for one that is there already."""
+        if not _apply(self.state.receipts, receipt):
+            return False
+        self._write(receipt)
+        return True
+
+    def revoke(self, blocks: Iterable[str], why: str) -> None:
+        record = Revoke(sorted(blocks), why)
+        if record.blocks:
+            _forget(self.state.receipts, record)
+            self._write(record)
+
+    def sync(self) -> None:
+        if self._appender is not None:
+            self._appender.sync()
+
+    def close(self) -> None:
+        if self._appender is not None:
+            self._appender.sync()
+            self._appender.close()
+            self._appender = None
+
+    def _write(self, record: Receipt | Revoke) -> None:
+        if self._appender is None:
+            key = f"{self._folder}/{self._opened.epoch:08d}{_SUFFIX}"
+            self._appender = self._storage.appender(key)
+            self._appender.write(_line(msgspec.structs.replace(self._opened, sealed=self.state.sealed)))
+        self._appender.write(_line(record))
+
+
+def read_ledger(storage: Storage, folder: str) -> LedgerState:
+    """Read what counts of the ledger in `folder`; empty where there is none.
+
+    Raises:
+        LedgerCorrupt: a record other than a torn last one does not match its checksum.
+    """
+    keys = [stat.key for stat in storage.list(folder) if stat.key.endswith(_SUFFIX) and TEMP_PREFIX not in stat.key]
+    opened: _Opened | None = None
+    receipts: dict[str, list[Receipt]] = {}
+    lengths: dict[str, int] = {}
+    files: dict[str, list[_Opened | Receipt | Revoke]] = {}
+    for key in reversed(keys):  # the newest file says what counts of the others
+        name = key.rpartition("/")[2]
+        if opened is not None and name not in opened.sealed:
+            continue
+        records, length = _read_file(storage, key, None if opened is None else opened.sealed[name])
+        if opened is None and records and isinstance(records[0], _Opened):
+            opened = records[0]
+        files[name], lengths[name] = records, length
+    for name in sorted(files):
+        for record in files[name]:
+            if isinstance(record, Receipt):
+                _apply(receipts, record)
+            elif isinstance(record, Revoke):
+                _forget(receipts, record)
+    return LedgerState(receipts, lengths)
+
+
+def receipts_of_epoch(storage: Storage, folder: str, epoch: int) -> list[Receipt]:
+    """What one run has committed so far."""
+    key = f"{folder}/{epoch:08d}{_SUFFIX}"
+    if not storage.exists(key):
+        return []
+    return [record for record in _read_file(storage, key, None)[0] if isinstance(record, Receipt)]
+
+
+def _read_file(storage: Storage, key: str, sealed: int | None) -> tuple[list[_Opened | Receipt | Revoke], int]:
+    data = storage.read(key, 0, sealed)
+    records: list[_Opened | Receipt | Revoke] = []
+    at = 0
+    while at < len(data):
+        end = data.find(b"\n", at)
+        line = data[at:end] if end >= 0 else b""
+        if end < 0 or line[:8] != b"%08x" % zlib.crc32(line[9:]):
+            if sealed is not None or (end >= 0 and end + 1 < len(data)):
+                raise LedgerCorrupt(
+                    f"{storage.uri}/{key}: the record at byte {at} does not match its checksum; restore the file from "
+                    "a copy, or --reset the dataset"
+                )
+            break
+        records.append(_decoder.decode(line[9:]))
+        at = end + 1
+    return records, at
+
+
+def _apply(receipts: dict[str, list[Receipt]], receipt: Receipt) -> bool:
+    """Add a receipt if it is the next one of its block; a task that ran twice reports the same segments again."""
+    known = receipts.get(receipt.block)
+    if known is None:
+        if receipt.segment != 0:
+            return False
+        receipts[receipt.block] = [receipt]
+        return True
+    if receipt.segment != len(known) or known[-1].cursor is None:
+        return False
+    known.append(receipt)
+    return True
+
+
+def _forget(receipts: dict[str, list[Receipt]], record: Revoke) -> None:
+    for block in record.blocks:
+        receipts.pop(block, None)
+
+
+def _line(record: _Opened | Receipt | Revoke) -> bytes:
+    body = _encoder.encode(record)
+    return b"%08x %b\n" % (zlib.crc32(body), body)

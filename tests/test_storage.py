@@ -1,0 +1,129 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from omni_ray.errors import NotInThisVersion, StorageError, UsageError
+from omni_ray.storage import TEMP_PREFIX, LocalStorage, Slice, open_storage
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(tmp_path / "out")
+
+
+def names(storage: LocalStorage) -> list[str]:
+    return [stat.key for stat in storage.list("")]
+
+
+def test_put_replaces_and_leaves_nothing_else(storage: LocalStorage) -> None:
+    storage.put("a/b.txt", b"one")
+    storage.put("a/b.txt", b"two")
+    assert storage.read("a/b.txt") == b"two"
+    assert names(storage) == ["a/b.txt"]
+
+
+def test_create_only_where_nothing_is(storage: LocalStorage) -> None:
+    assert storage.create("lease/1", b"first")
+    assert not storage.create("lease/1", b"second")
+    assert storage.read("lease/1") == b"first"
+    assert names(storage) == ["lease/1"]
+
+
+def test_writer_shows_nothing_before_commit_and_abort_leaves_the_old(storage: LocalStorage) -> None:
+    storage.put("corpus.txt", b"old")
+    writer = storage.writer("corpus.txt")
+    writer.write(b"new")
+    assert storage.read("corpus.txt") == b"old"
+    writer.abort()
+    assert storage.read("corpus.txt") == b"old"
+    assert names(storage) == ["corpus.txt"]
+
+
+def test_append_slice_copies_exactly(storage: LocalStorage) -> None:
+    storage.put("block", bytes(range(256)) * 100_000)
+    writer = storage.writer("joined")
+    writer.write(b"[")
+    writer.append_slice(Slice("block", 5, 20_000_000))
+    writer.append_slice(Slice("block", 0, 0))
+    writer.write(b"]")
+    writer.commit()
+    assert storage.read("joined") == b"[" + (bytes(range(256)) * 100_000)[5:20_000_005] + b"]"
+
+
+def test_append_slice_past_the_end_is_an_error(storage: LocalStorage) -> None:
+    storage.put("block", b"abc")
+    writer = storage.writer("joined")
+    with pytest.raises(StorageError, match="ends 2 bytes early"):
+        writer.append_slice(Slice("block", 1, 4))
+    writer.abort()
+    assert names(storage) == ["block"]
+
+
+def test_read_ranges_and_missing(storage: LocalStorage) -> None:
+    storage.put("a", b"0123456789")
+    assert storage.read("a", 3, 4) == b"3456"
+    assert storage.read("a", 8, 10) == b"89"
+    assert storage.stat("b") is None
+    with pytest.raises(StorageError, match="b: No such file"):
+        storage.read("b")
+
+
+@pytest.mark.parametrize("key", ["/etc/passwd", "../a", "a/../../b"])
+def test_keys_stay_below_the_root(storage: LocalStorage, key: str) -> None:
+    with pytest.raises(StorageError, match="stays below"):
+        storage.put(key, b"")
+
+
+def test_sweep_removes_unfinished_writes_only(storage: LocalStorage) -> None:
+    storage.put("a/done", b"")
+    writer = storage.writer("a/unfinished")
+    writer.write(b"half")
+    assert storage.sweep("a") == 1
+    assert names(storage) == ["a/done"]
+    with pytest.raises(StorageError):
+        writer.commit()
+
+
+def test_appender_refuses_an_existing_log(storage: LocalStorage) -> None:
+    log = storage.appender("ledger/1")
+    log.write(b"x\n")
+    log.close()
+    with pytest.raises(StorageError, match="File exists"):
+        storage.appender("ledger/1")
+    assert storage.read("ledger/1") == b"x\n"
+
+
+def test_delete_tree_keeps_what_somebody_put_there_meanwhile(storage: LocalStorage, tmp_path: Path) -> None:
+    storage.put("a/b/c", b"")
+    storage.delete_tree("a")
+    assert not (tmp_path / "out/a").exists()
+    storage.delete_tree("never-there")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_folder_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StorageError, match="Permission denied"):
+        LocalStorage(tmp_path / "x").put("a", b"")
+
+
+def test_full_disk_is_named_and_leaves_the_old_file(storage: LocalStorage) -> None:
+    storage.put("a", b"old")
+    writer = storage.writer("a")
+    writer._stream.close()  # type: ignore[attr-defined]
+    writer._stream = open("/dev/full", "wb", buffering=0)  # type: ignore[attr-defined]  # noqa: SIM115
+    with pytest.raises(StorageError, match="No space left on device"):
+        writer.write(b"new")
+    writer.abort()
+    assert storage.read("a") == b"old"
+    assert not [name for name in names(storage) if TEMP_PREFIX in name]
+
+
+def test_schemes() -> None:
+    assert isinstance(open_storage("data"), LocalStorage)
+    assert isinstance(open_storage("file:///tmp/x"), LocalStorage)
+    with pytest.raises(NotInThisVersion, match="s3://bucket/x"):
+        open_storage("s3://bucket/x")
+    with pytest.raises(UsageError, match="ftp"):
+        open_storage("ftp://host/x")
