@@ -1,0 +1,31 @@
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omni_ray.blocks import GROUP_BLOCKS, GROUP_WEIGHT, group_tasks, run_blocks
+
+
+@given(weights=st.lists(st.integers(0, 3 * GROUP_WEIGHT), max_size=300), least=st.integers(1, 32))
+def test_groups_hold_every_task_once_in_order_and_keep_cpus_busy(weights: list[int], least: int) -> None:
+    tasks = [(str(number).encode(), weight) for number, weight in enumerate(weights)]
+    groups = group_tasks(tasks, least)
+    assert [task for group in groups for task in group] == [task for task, _ in tasks]
+    assert len(groups) >= min(least, len(tasks)) // 2
+    weight_of = dict(tasks)
+    for group in groups:
+        assert 1 <= len(group) <= GROUP_BLOCKS
+        assert len(group) == 1 or sum(weight_of[task] for task in group) <= GROUP_WEIGHT
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_every_receipt_comes_back_once() -> None:
+    def echo_twice(task: bytes) -> Iterator[bytes]:
+        yield task + b"/0"
+        yield task + b"/1"
+
+    tasks = [(b"%d" % number, 1 << 20) for number in range(20)]
+    found = sorted(run_blocks(echo_twice, tasks, address="local", workers=2))
+    assert found == sorted(b"%d/%d" % (number, part) for number in range(20) for part in range(2))
