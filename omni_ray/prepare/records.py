@@ -99,3 +99,10 @@ class Drop(NamedTuple):
     """A record that a rule leaves out."""
 
     rule: str
+
+
+class Unusable(NamedTuple):
+    """A record of which no text can be made: to be quarantined under `reason`."""
+
+    reason: str
+    error: str

@@ -1,0 +1,147 @@
+"""The index pass: finding cuts where they cannot be made blind. Resumable; its result does not depend on stops.
+
+A pass goes on from `cursor`, a JSON list of numbers that says how far it came and which cut is open.
+"""
+
+import json
+from collections.abc import Iterator
+
+from omni_ray.catalog import Source
+from omni_ray.prepare.readers import tables
+from omni_ray.prepare.readers.archives import tar_members, zip_members
+from omni_ray.prepare.readers.layout import CUT_BLIND, format_of, layout_of
+from omni_ray.prepare.readers.opening import Content, export_seek_points, opened
+from omni_ray.prepare.readers.plan import byte_cuts
+from omni_ray.prepare.readers.steps import Task
+from omni_ray.prepare.readers.streams import CHUNK_BYTES, MIB, Damaged
+from omni_ray.prepare.records import Cut, IndexPart, InputFile, Member
+
+INDEX_SEGMENT_BYTES = 256 * MIB
+
+
+def index_file(
+    source: Source,
+    file: InputFile,
+    seek_points: bytes,
+    cursor: str | None,
+    segment_bytes: int = INDEX_SEGMENT_BYTES,
+) -> Iterator[IndexPart]:
+    """Look at a file's content and yield its cuts and members, a part for about every `segment_bytes` of it."""
+    layout = layout_of(source, file)
+    state = json.loads(cursor) if cursor else [0, 0, 0, 0]
+    with opened(source, file, seek_points) as content:
+        if layout.container == "zip":
+            members = zip_members(content, source)
+            yield IndexPart(_zip_cuts(members, source), members, b"", None)
+        elif layout.container == "tar":
+            yield from _index_tar(content, source, state, segment_bytes)
+        elif layout.format == "parquet":
+            yield IndexPart(_parquet_cuts(content), [], b"", None)
+        else:
+            yield from _index_stream(content, source, layout.format or "", state, segment_bytes)
+
+
+def _index_tar(content: Content, source: Source, state: list[int], segment_bytes: int) -> Iterator[IndexPart]:
+    at, count, first, weight = state  # next header, members so far, and the open group: its first member and bytes
+    begun = at
+    cuts: list[Cut] = []
+    members: list[Member] = []
+    for member, after in tar_members(content, source, at):
+        if member is not None:
+            members.append(member)
+            count += 1
+            if _is_grouped(source, member):
+                weight += member.size
+                if weight >= source.block_bytes:
+                    cuts.append(Cut("members", first, count, weight=weight))
+                    first, weight = count, 0
+            else:
+                cuts += _closed(first, count - 1, weight)
+                cuts += _member_cuts(source, member, count - 1)
+                first, weight = count, 0
+        at = after
+        if at - begun >= segment_bytes:
+            cursor = json.dumps([at, count, first, weight])
+            yield IndexPart(cuts, members, export_seek_points(content), cursor)
+            cuts, members, begun = [], [], at
+    cuts += _closed(first, count, weight)
+    yield IndexPart(cuts, members, export_seek_points(content), None)
+
+
+def _zip_cuts(members: list[Member], source: Source) -> list[Cut]:
+    """Members of a zip are read from their start, so each is whole; small ones share a cut."""
+    cuts: list[Cut] = []
+    first, weight = 0, 0
+    for position, member in enumerate(members, 1):
+        weight += member.size
+        if weight >= source.block_bytes:
+            cuts.append(Cut("members", first, position, weight=weight))
+            first, weight = position, 0
+    return cuts + _closed(first, len(members), weight)
+
+
+def _closed(first: int, stop: int, weight: int) -> list[Cut]:
+    return [Cut("members", first, stop, weight=weight)] if stop > first else []
+
+
+def _is_grouped(source: Source, member: Member) -> bool:
+    """Whether a tar member shares a cut with its neighbours instead of being cut by bytes."""
+    blind = format_of(source, member.name) in CUT_BLIND
+    return bool(member.refused) or not blind or member.size <= source.block_bytes
+
+
+def _member_cuts(source: Source, member: Member, position: int) -> Iterator[Cut]:
+    yield from byte_cuts(member.size, source.block_bytes, member=str(position))
+
+
+def _parquet_cuts(content: Content) -> list[Cut]:
+    try:
+        metadata = tables.open_parquet(content).metadata
+    except Damaged:
+        return [Cut("whole", 0, 1)]  # reading it says what is wrong, as a quarantined record
+    cuts, row = [], 0
+    for group in range(metadata.num_row_groups):
+        meta = metadata.row_group(group)
+        cuts.append(Cut("row_groups", group, group + 1, weight=meta.total_byte_size, first_row=row))
+        row += meta.num_rows
+    return cuts
+
+
+def _index_stream(
+    content: Content, source: Source, format_: str, state: list[int], segment_bytes: int
+) -> Iterator[IndexPart]:
+    """Cuts of one stream at record boundaries, or blind ones up to an end that only reading tells."""
+    at, begun, _, _ = state
+    blind = format_ in CUT_BLIND or (format_ == "json" and not tables.is_array(content))
+    unit = "bytes" if blind else "aligned"
+    segment = at
+    cuts: list[Cut] = []
+    try:
+        for end in _ends(content, source, "lines" if blind else format_, at):
+            at = end
+            if at - begun >= source.block_bytes:
+                cuts.append(Cut("bytes" if blind else "aligned", begun, at, weight=at - begun))
+                begun = at
+            if at - segment >= segment_bytes:
+                yield IndexPart(cuts, [], export_seek_points(content), json.dumps([at, begun, 0, 0]))
+                cuts, segment = [], at
+    except Damaged as damage:
+        at = max(at, damage.offset) + 1  # so that the last cut comes to the damage, and says so
+    if at > begun:
+        cuts.append(Cut("bytes" if unit == "bytes" else "aligned", begun, at, weight=at - begun))
+    yield IndexPart(cuts, [], export_seek_points(content), None)
+
+
+def _ends(content: Content, source: Source, format_: str, at: int) -> Iterator[int]:
+    """Offsets at which a cut may end."""
+    task = Task(source)
+    if format_ in ("csv", "tsv"):
+        yield from (end for _, end, _ in tables.csv_records(content, task, at, tables.delimiter_of(format_)))
+    elif format_ == "json":
+        yield from (end for _, end, _ in tables.array_elements(content, at))
+    else:
+        content.seek(at)
+        step = min(CHUNK_BYTES, source.block_bytes)
+        while data := content.read(step):
+            at += len(data)
+            yield at

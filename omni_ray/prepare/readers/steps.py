@@ -1,0 +1,32 @@
+"""What every format's reader is given and gives: records, and the place from which reading goes on after them."""
+
+from typing import Any, NamedTuple
+
+from omni_ray.catalog import Source
+from omni_ray.prepare.readers.streams import CHUNK_BYTES
+from omni_ray.prepare.records import Bad, Raw
+
+
+class Task(NamedTuple):
+    """One stream to be read: that of `member`, or of the file where it is "". A step holds about `step_bytes`."""
+
+    source: Source
+    member: str = ""
+    step_bytes: int = CHUNK_BYTES
+
+    def raw(self, row: int, value: dict[str, Any]) -> Raw:
+        return Raw(self.member, row, value)
+
+    def bad(self, row: int, reason: str, error: str) -> Bad:
+        return Bad(self.member, row, reason, error)
+
+    def too_large(self, row: int) -> Bad:
+        return self.bad(row, "record_too_large", "a record may have 128 MiB; this one is larger")
+
+
+class Step(NamedTuple):
+    """Records in order. `at` is where the next step begins, in the unit of the format (bytes, or rows of a group)."""
+
+    records: list[Raw | Bad]
+    read_bytes: int
+    at: int

@@ -1,0 +1,71 @@
+"""Files and globs below the catalog's folder, or at absolute paths."""
+
+import glob
+import re
+from pathlib import Path
+
+from omni_ray.catalog import Source
+from omni_ray.errors import NotInThisVersion, SourceFailed
+from omni_ray.prepare.records import InputFile
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def check_urls(source: Source) -> None:
+    """Refuse a url that is not a path.
+
+    Raises:
+        NotInThisVersion: naming source and url.
+    """
+    for url in source.url:
+        if _SCHEME.match(url):
+            raise NotInThisVersion(
+                f"{source.defined_in}: source {source.name!r}: url: {url}: this version reads local and shared "
+                "folders only; download the files and give their path"
+            )
+
+
+def expand(source: Source) -> list[InputFile]:
+    """The files behind the urls of `source`: urls as written, the matches of each sorted, every file once.
+
+    Raises:
+        NotInThisVersion: for a url with a scheme.
+        SourceFailed: naming the url, where it leads to no file.
+    """
+    check_urls(source)
+    paths: dict[str, None] = {}
+    for url in source.url:
+        found = _matches(source.base, url)
+        if not found:
+            raise SourceFailed(
+                f"{source.defined_in}: source {source.name!r}: url: {url}: no file found "
+                f"(relative paths start at {source.base.absolute()}); put the files there or correct the url"
+            )
+        paths.update(dict.fromkeys(found))
+    return [_input_file(source, path) for path in paths]
+
+
+def local_path(source: Source, file: InputFile) -> Path:
+    """Where `file` lies on this machine."""
+    return source.base / file.path
+
+
+def _matches(base: Path, url: str) -> list[str]:
+    if (base / url).is_file():  # also where the name holds characters that mean something in a glob
+        return [Path(url).as_posix()]
+    found = glob.glob(url, root_dir=base, recursive=True)  # noqa: PTH207 - takes absolute patterns too
+    return sorted(Path(path).as_posix() for path in found if (base / path).is_file())
+
+
+def _input_file(source: Source, path: str) -> InputFile:
+    where = f"{source.defined_in}: source {source.name!r}: url: {path!r}"
+    try:
+        path.encode("utf-8")
+        stat = (source.base / path).stat()
+    except UnicodeEncodeError:
+        raise SourceFailed(f"{where}: the file's name is not UTF-8; rename the file") from None
+    except OSError as error:
+        raise SourceFailed(
+            f"{where}: {error.strerror}; make the file readable and run the same command again"
+        ) from error
+    return InputFile(path, stat.st_size, str(stat.st_mtime_ns))

@@ -1,0 +1,1 @@
+"""From raw records to samples, or to the reason for which there is none."""
