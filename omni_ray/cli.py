@@ -1,0 +1,70 @@
+"""`omni-ray`: one command for everything; its parsers are those of the modules."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from omni_ray import __version__
+from omni_ray.errors import NotInThisVersion
+from omni_ray.prepare import command, retry, status, verify
+from omni_ray.prepare.options import parse_modality
+from omni_ray.runtime import resolve_out
+from omni_ray.storage import Storage, open_storage
+
+LATER = {
+    "report": "`omni-ray status --out DIR` shows blocks, budget and drops now",
+    "infer": "prepare the data with `omni-ray prepare text` until then",
+    "train": "prepare the data with `omni-ray prepare text` until then",
+    "tune": "prepare the data with `omni-ray prepare text` until then",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return command.guarded(lambda: _run(arguments))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="omni-ray", description="From nothing to a trained omni model.")
+    parser.add_argument("--version", action="version", version=f"omni_ray {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    command.add_parser(commands.add_parser("prepare", help="download and decode sources into exact training files"))
+    _out_command(commands.add_parser("verify", help="prove that nothing was lost and nothing came in twice"))
+    _out_command(commands.add_parser("status", help="per source: blocks, bytes, budget, drops, rate, time left"))
+    again = commands.add_parser("retry", help="take quarantined records up again")
+    _out_command(again)
+    again.add_argument("--reason", required=True, help="as `omni-ray status` names it; `all` for every reason")
+    again.add_argument("--address", default="auto", metavar="auto|local|HOST:PORT", help="the Ray cluster")
+    again.add_argument("--workers", type=int, metavar="N", help="CPUs of a local cluster (default: all)")
+    for name in LATER:
+        commands.add_parser(name, help="not in this version yet")
+    return parser
+
+
+def _out_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="data", metavar="URI", help="the output to look at (default: data)")
+
+
+def _run(argv: list[str]) -> int:
+    if argv and argv[0] in LATER:
+        raise NotInThisVersion(f"omni-ray {argv[0]}: not in this version yet; {LATER[argv[0]]}")
+    arguments = build_parser().parse_args(argv)
+    if arguments.command == "prepare":
+        return command.run(arguments)
+    storage = _storage(arguments)
+    if arguments.command == "retry":
+        return retry.retry(storage, "text", arguments.reason, arguments.address, arguments.workers)
+    if arguments.command == "status":
+        status.show_status(storage, "text")
+        return 0
+    return verify.report(storage, "text")
+
+
+def _storage(arguments: argparse.Namespace) -> Storage:
+    parse_modality("text")
+    return open_storage(resolve_out(arguments.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""`python -m omni_ray.prepare`"""
+
+import sys
+
+from omni_ray.prepare.command import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

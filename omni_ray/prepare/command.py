@@ -1,0 +1,229 @@
+"""The prepare command: from options to exit code."""
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from omni_ray import faults
+from omni_ray.errors import BelowMinimum, Interrupted, OmniRayError, SourceFailed
+from omni_ray.lease import Lease
+from omni_ray.prepare import combine, estimate, reset, store, synthetic
+from omni_ray.prepare.asking import (
+    SYNTHETIC_FOLDER,
+    Asked,
+    check_sources,
+    refuse_differences,
+    to_request,
+    what_is_asked,
+)
+from omni_ray.prepare.options import GB, Options, add_arguments, modality_choices, to_options
+from omni_ray.prepare.pipeline import Run, RunTasks, open_sources
+from omni_ray.prepare.progress import say
+from omni_ray.prepare.select import Selection
+from omni_ray.prepare.state import SourceState
+from omni_ray.storage import Storage, open_storage
+
+
+def add_parser(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the prepare command's arguments."""
+    parser.add_argument(
+        "modality", nargs="?", choices=modality_choices(), default="all", help="what to prepare (default: all)"
+    )
+    add_arguments(parser)
+    parser.add_argument(
+        "--no-combine",
+        action="store_true",
+        help="write one file per dataset (text/<source>.txt) instead of the production files",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the parsed prepare command; the exit code."""
+    command = shlex.join(["prepare", arguments.modality, "--out", arguments.out])
+    return prepare(to_options(arguments, arguments.modality, combine=not arguments.no_combine, command=command))
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m omni_ray.prepare",
+        description="Download and decode sources into exact training files; kill it anywhere and run it again.",
+    )
+    add_parser(parser)
+    return guarded(lambda: run(parser.parse_args(argv)))
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Run a command; its errors become one message on stderr and an exit code."""
+    try:
+        with interruptible():
+            return action()
+    except OmniRayError as error:
+        print(f"omni_ray: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM acts like Ctrl-C; both end as Interrupted."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; what was committed stays, the same command goes on from there") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def prepare(options: Options) -> int:
+    """Prepare what `options` ask for.
+
+    Raises:
+        OmniRayError: with the exit code that the contract gives it.
+    """
+    from omni_ray.runtime import resolve_out  # not at the top: importing Ray takes a second that a refusal can save
+
+    storage = open_storage(resolve_out(options.out))
+    if options.dry_run:
+        return _dry_run(options, storage)
+    if "synthetic" in options.datasets:
+        synthetic.write_raw_text(storage, SYNTHETIC_FOLDER)
+    asked = what_is_asked(options, storage, Path(storage.uri) / SYNTHETIC_FOLDER)
+    return prepare_again(options, storage, asked, lambda state: None)
+
+
+def prepare_again(options: Options, storage: Storage, asked: Asked, before_work: Callable[[SourceState], None]) -> int:
+    """Bring `asked` to its shares and write the outputs; `before_work` is called with every source once it is open."""
+    faults.arm()
+    resetting = asked.named if options.reset else frozenset()
+    updating = asked.named if options.update else frozenset()
+    checked = check_sources(options.modality, asked.sources, storage)
+    refuse_differences(checked, resetting, updating)
+    lease = Lease.acquire(storage, options.command)
+    try:
+        checked = check_sources(options.modality, asked.sources, storage)  # the holder before us may have changed it
+        refuse_differences(checked, resetting, updating)
+        if resetting:
+            reset.forget_sources(storage, options.modality, resetting)
+            checked = check_sources(options.modality, asked.sources, storage)
+        estimate.check_space(storage, options, checked)
+        storage.sweep(f"{store.WORK}/{options.modality}")
+        storage.sweep(options.modality)
+        store.write_struct(storage, store.request_key(options.modality), to_request(options, asked, storage))
+        states = open_sources(storage, options.modality, checked, lease)
+        for state in states:
+            before_work(state)
+        return _work(options, storage, asked, Run(storage, options.modality, asked, states, lease), lease)
+    finally:
+        lease.release()
+
+
+def _dry_run(options: Options, storage: Storage) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        if "synthetic" in options.datasets:
+            synthetic.write_raw_text(open_storage(folder), "raw")
+        asked = what_is_asked(options, storage, Path(folder) / "raw")
+        checked = check_sources(options.modality, asked.sources, storage)
+        print(estimate.plan_text(storage, options, asked, checked))
+    return 0
+
+
+def _work(options: Options, storage: Storage, asked: Asked, run: Run, lease: Lease) -> int:
+    also = [name for name in run.states if name not in asked.named]
+    if also:
+        say(f"also brought to their share, because this output was asked for them before: {', '.join(also)}")
+    with ExitStack() as stack:
+        stack.callback(run.close)
+        selection = run.complete(options.max_bytes, options.dedup == "exact", _tasks_runner(stack, options))
+        failed = {name: state.failures for name, state in run.states.items() if state.failures}
+        lease.check()
+        _write_outputs(options, storage, asked, run, selection, failed)
+    _explain(options, selection)
+    if failed:
+        raise SourceFailed(_failures_text(failed, options.allow_partial))
+    _check_minimum(options, selection)
+    return 0
+
+
+def _tasks_runner(stack: ExitStack, options: Options) -> RunTasks:
+    """Tasks go to Ray, which is connected to at the first round and kept for the others."""
+    connected = False
+
+    def run_tasks(work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
+        nonlocal connected
+        from omni_ray import blocks, runtime  # not at the top: a run that finds everything done needs no Ray
+
+        if not connected:
+            say(f"connecting to Ray ({options.address}) ...")
+            stack.enter_context(runtime.connected(options.address, options.workers))
+            connected = True
+        return blocks.run_blocks(work, tasks, address=options.address, workers=options.workers)
+
+    return run_tasks
+
+
+def _write_outputs(
+    options: Options,
+    storage: Storage,
+    asked: Asked,
+    run: Run,
+    selection: Selection,
+    failed: dict[str, list[str]],
+) -> None:
+    if not options.combine:
+        for name in run.states:
+            if name in asked.named and (name not in failed or options.allow_partial):
+                combine.write_dataset(storage, run.states[name], selection)
+                print(f"{storage.uri}/{combine.dataset_key(name)}")
+        return
+    if failed and not options.allow_partial:
+        say("not combined: a source failed; mend it and run again, or give --allow-partial")
+        return
+    combine.write_production(storage, run.states, selection)
+    print(f"{storage.uri}/{combine.CORPUS}")
+    print(f"{storage.uri}/{combine.CORPUS_INDEX}")
+
+
+def _explain(options: Options, selection: Selection) -> None:
+    """One line per source: what became of its samples."""
+    for name, cut in selection.cuts.items():
+        counts = cut.counts
+        say(
+            f"{name}: {counts.in_output:,} samples, {cut.size / 1e6:,.2f} MB in the output; "
+            f"{counts.duplicate:,} duplicates, {counts.beyond:,} beyond the cut"
+        )
+    share = f"of a budget of {options.max_bytes / GB:g} GB"
+    say(f"total: {selection.size / 1e6:,.2f} MB {share}")
+
+
+def _failures_text(failed: dict[str, list[str]], partial: bool) -> str:
+    lines = [
+        f"  {name}: {errors[0]}" + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
+        for name, errors in failed.items()
+    ]
+    what = "combined without what these sources lack" if partial else "not everything could be prepared"
+    return f"{what}:\n" + "\n".join(lines) + "\nthe same command tries them again"
+
+
+def _check_minimum(options: Options, selection: Selection) -> None:
+    if selection.size >= options.min_bytes:
+        return
+    dry = ", ".join(name for name, cut in selection.cuts.items() if cut.state == "dry") or "none"
+    got = f"{selection.size / GB:.6g} GB is below the minimum of {options.min_bytes / GB:g} GB"
+    message = f"{got}; sources that ran dry: {dry}"
+    if options.min_asked:
+        raise BelowMinimum(message)
+    say(f"warning: {message}")

@@ -1,0 +1,182 @@
+"""The run: plan, decode what the budget needs, commit receipts, until every source has its share.
+
+Each round asks the pure `select` how far every source is from its share under what is committed, gives the missing
+blocks to Ray, and commits the receipts as they come. Quotas and positions only rise from round to round, so a round
+never decodes what a later one would not need, and a restart goes on where the ledger ends.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from omni_ray.catalog import Modality
+from omni_ray.faults import stop_here
+from omni_ray.lease import Lease
+from omni_ray.ledger import Receipt
+from omni_ray.prepare import store
+from omni_ray.prepare.asking import Asked, Checked
+from omni_ray.prepare.plan import DecodeTask, IndexTask, block_id, file_differences, index_id, make_plan, next_tasks
+from omni_ray.prepare.progress import Line, Progress, say
+from omni_ray.prepare.records import Cut
+from omni_ray.prepare.select import Samples, Selection, select
+from omni_ray.prepare.state import SourceState
+from omni_ray.prepare.work import Failed, Report, Task, Work
+from omni_ray.storage import Storage
+
+SYNC_SECONDS = 1.0  # a kill loses receipts of at most this long
+LEAST_TASKS = 8  # a source gives at least so many to a round, so that no CPU waits for the next one
+
+RunTasks = Callable[[Callable[[bytes], Iterator[bytes]], Sequence[tuple[bytes, int]]], Iterator[bytes]]
+
+
+def open_sources(storage: Storage, modality: Modality, checked: Sequence[Checked], lease: Lease) -> list[SourceState]:
+    """Pin new sources, apply pin changes that were agreed to, and open every ledger.
+
+    A source that cannot be reached comes with its failure; one without any plan yet has no files.
+    """
+    states = []
+    for source, old, new, error in checked:
+        plan = new or old or make_plan(source.settings(), [])
+        state = SourceState(storage, modality, source, plan)
+        ledger = state.open_ledger(lease.holder.run, lease.epoch)
+        if error:
+            state.failures.append(error)
+        elif new is not None and new != old:
+            if old is not None:
+                changed = file_differences(old.files, new.files)
+                stale = [block for block, receipts in ledger.state.receipts.items() if receipts[0].path in changed]
+                ledger.revoke(stale, "source file changed (--update)")
+                ledger.sync()
+            stop_here("planning")
+            store.write_struct(storage, state.folder.plan, new)
+        states.append(state)
+    return states
+
+
+class Run:
+    """The states of all sources of a run, and the loop that brings them to their shares."""
+
+    def __init__(
+        self, storage: Storage, modality: Modality, asked: Asked, states: Sequence[SourceState], lease: Lease
+    ) -> None:
+        self.storage = storage
+        self.modality = modality
+        self.states = {state.source.name: state for state in states}
+        self._shares = asked.shares()
+        self._lease = lease
+        self._work = Work(
+            out=storage.location,
+            modality=modality,
+            epoch=lease.epoch,
+            sources={name: store.AskedSource.of(state.source) for name, state in self.states.items()},
+            settings={name: state.plan.fingerprint for name, state in self.states.items()},
+        )
+
+    def complete(self, max_bytes: int, dedup: bool, run_tasks: RunTasks) -> Selection:
+        """Decode until every source that can be read has its share; the selection that the outputs follow."""
+        while True:
+            selection = self.selection(max_bytes, dedup)
+            tasks = [
+                task
+                for name in selection.needs_more
+                if not self.states[name].failures
+                for task in self._next_tasks(self.states[name], selection)
+            ]
+            if not tasks:
+                return selection
+            self._round(tasks, selection, run_tasks)
+
+    def selection(self, max_bytes: int, dedup: bool) -> Selection:
+        samples = {name: _samples(state) for name, state in self.states.items()}
+        return select(max_bytes, self._shares, samples, dedup)
+
+    def close(self) -> None:
+        for state in self.states.values():
+            if state.ledger is not None:
+                state.ledger.close()
+
+    def _next_tasks(self, state: SourceState, selection: Selection) -> Iterator[Task]:
+        cut = selection.cuts[state.source.name]
+        need = None if cut.quota is None else cut.quota - cut.size + 1
+        read = sum(receipt.read_bytes for receipt in state.prefix())
+        ratio = cut.size / read if read else 1.0
+        tasks = next_tasks(state.plan.files, state.cuts_of, state.committed.done, need, max(ratio, 0.01), LEAST_TASKS)
+        for task in tasks:
+            yield self._to_task(state, task)
+
+    def _to_task(self, state: SourceState, task: IndexTask | DecodeTask) -> Task:
+        if isinstance(task, IndexTask):
+            block, cut = index_id(task.file.path), Cut("whole", 0, task.file.size)
+        else:
+            block, cut = block_id(task.file.path, task.cut), task.cut
+        receipts = state.committed.receipts.get(block, [])
+        return Task(
+            kind="index" if isinstance(task, IndexTask) else "decode",
+            source=state.source.name,
+            block=block,
+            file=task.file,
+            cut=cut,
+            segment=len(receipts),
+            cursor=receipts[-1].cursor if receipts else None,
+            index_segments=state.index_segments(task.file),
+        )
+
+    def _round(self, tasks: Sequence[Task], selection: Selection, run_tasks: RunTasks) -> None:
+        encoded = [(msgspec.msgpack.encode(task), _weight(task)) for task in tasks]
+        progress = Progress([self._line(name, selection) for name in {task.source: None for task in tasks}])
+        with progress.shown():
+            synced = time.monotonic()
+            try:
+                for data in run_tasks(self._work, encoded):
+                    self._take(msgspec.msgpack.decode(data, type=Report), progress)
+                    if time.monotonic() - synced >= SYNC_SECONDS:
+                        self._sync()
+                        synced = time.monotonic()
+            finally:
+                self._sync()
+
+    def _take(self, report: Report, progress: Progress) -> None:
+        state = self.states[report.source]
+        if isinstance(report.what, Failed):
+            if not state.failures:
+                say(f"{report.source}: {report.what.error}")
+            state.failures.append(report.what.error)
+            return
+        receipt = report.what
+        if state.ledger is not None and state.ledger.append(receipt):
+            ended = receipt.cursor is None and not receipt.block.startswith("index-")
+            progress.update(report.source, int(ended), receipt.samples, receipt.bytes)
+            self._drop_superseded_index(state, receipt)
+
+    def _drop_superseded_index(self, state: SourceState, receipt: Receipt) -> None:
+        """Seek points grow with the file; only the newest segment's are ever read again."""
+        if receipt.block.startswith("index-") and receipt.segment:
+            self._sync()
+            before = state.committed.receipts[receipt.block][receipt.segment - 1]
+            self.storage.delete(before.outputs["gzidx"].key)
+
+    def _sync(self) -> None:
+        self._lease.check()
+        stop_here("ledger")
+        for state in self.states.values():
+            if state.ledger is not None:
+                state.ledger.sync()
+
+    def _line(self, name: str, selection: Selection) -> Line:
+        state, cut = self.states[name], selection.cuts[name]
+        done, total = state.count_blocks()
+        receipts = list(state.decoded())
+        size = sum(receipt.bytes for receipt in receipts)
+        goal = state.input_bytes() if cut.quota is None else min(cut.quota, max(state.input_bytes(), size))
+        return Line(name, done, total, sum(receipt.samples for receipt in receipts), size, goal, size)
+
+
+def _samples(state: SourceState) -> Samples:
+    """A source that failed keeps its share reserved: what may still come is not known."""
+    samples = state.samples()
+    return samples._replace(complete=samples.complete and not state.failures)
+
+
+def _weight(task: Task) -> int:
+    return task.file.size if task.kind == "index" else task.cut.weight or task.file.size

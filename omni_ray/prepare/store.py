@@ -1,0 +1,176 @@
+"""Where preparation keeps what under `<out>/.omni_ray/<modality>/`, and how block outputs are written and read.
+
+    request.json                         what was asked for in this output, ever
+    combined.json                        what the production files were made from
+    <source>/plan.json                   settings and pinned files
+    <source>/ledger/<epoch>.jsonl        receipts (see `ledger`)
+    <source>/index/<file>.<tag>.<seg>.*  index passes: cuts, members, gzip seek points
+    <source>/blocks/<block>.<segment>.<tag>.{txt,rows.parquet,quarantine.jsonl}
+
+`tag` is made of the settings and the file's revision, so that a straggler of a run with other settings can never
+overwrite what this one committed.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from omni_ray.catalog import Modality, Source
+from omni_ray.ledger import Output
+from omni_ray.prepare.records import Bad, Cut, Member
+from omni_ray.storage import Storage
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+WORK = ".omni_ray"
+ROWS_SCHEMA = pa.schema(
+    [
+        ("member", pa.dictionary(pa.int32(), pa.string())),
+        ("row", pa.int64()),
+        ("part", pa.int32()),
+        ("bytes", pa.uint32()),
+        ("sha256", pa.binary(32)),
+    ]
+)
+
+
+class AskedSource(msgspec.Struct, frozen=True):
+    """A source as it was when a run last asked for it; enough to read it again without its catalog."""
+
+    entry: dict[str, Any]
+    base: str
+    defined_in: str
+
+    @classmethod
+    def of(cls, source: Source) -> "AskedSource":
+        return cls(source.model_dump(mode="json"), str(source.base.absolute()), source.defined_in)
+
+    def source(self) -> Source:
+        entry = {**self.entry, "url": tuple(self.entry["url"])}
+        return Source.model_validate({**entry, "base": Path(self.base), "defined_in": self.defined_in})
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What was asked for in one modality of an output: the newest budget, and every source ever asked for."""
+
+    max_bytes: int
+    min_bytes: int
+    dedup: str
+    license: str | None
+    sources: list[AskedSource]  # in canonical order
+    category_weights: dict[str, float] = {}
+
+
+class SourceFolder:
+    """Keys of one source."""
+
+    def __init__(self, modality: Modality, name: str) -> None:
+        self.root = f"{WORK}/{modality}/{name}"
+        self.plan = f"{self.root}/plan.json"
+        self.ledger = f"{self.root}/ledger"
+
+    def index(self, file_id: str, tag: str, segment: int, kind: str) -> str:
+        return f"{self.root}/index/{file_id}.{tag}.{segment:04d}.{kind}"
+
+    def block(self, block: str, segment: int, tag: str, kind: str) -> str:
+        return f"{self.root}/blocks/{block}.{segment:04d}.{tag}.{kind}"
+
+
+def request_key(modality: Modality) -> str:
+    return f"{WORK}/{modality}/request.json"
+
+
+def combined_key(modality: Modality) -> str:
+    return f"{WORK}/{modality}/combined.json"
+
+
+def read_struct(storage: Storage, key: str, kind: type[T]) -> T | None:
+    """A JSON file as a struct; None where it is not there."""
+    return msgspec.json.decode(storage.read(key), type=kind) if storage.exists(key) else None
+
+
+def write_struct(storage: Storage, key: str, value: msgspec.Struct) -> None:
+    storage.put(key, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+
+
+def output_of(key: str, data: bytes) -> Output:
+    return Output(key, len(data), hashlib.sha256(data).hexdigest())
+
+
+def encode_rows(
+    members: Sequence[str], rows: Sequence[int], parts: Sequence[int], sizes: Sequence[int], digests: Sequence[bytes]
+) -> bytes:
+    """The table beside a block's text: one row a sample, in canonical order. `sizes` count the newline."""
+    columns = [
+        pa.array(members, pa.string()).dictionary_encode(),
+        pa.array(rows, pa.int64()),
+        pa.array(parts, pa.int32()),
+        pa.array(sizes, pa.uint32()),
+        pa.array(digests, pa.binary(32)),
+    ]
+    return encode_parquet(pa.table(columns, schema=ROWS_SCHEMA))
+
+
+def encode_parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", use_dictionary=["member"] if "member" in table.column_names else [])
+    return sink.getvalue()
+
+
+def read_rows(storage: Storage, key: str, columns: list[str] | None = None) -> pa.Table:
+    return pq.read_table(pa.BufferReader(storage.read(key)), columns=columns)
+
+
+def sizes_and_hashes(table: pa.Table) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64]]:
+    """Sizes [n] and 128-bit content hashes [n, 2] of a rows table."""
+    sizes = table.column("bytes").combine_chunks().to_numpy(zero_copy_only=False).astype(np.uint32)
+    digests = table.column("sha256").combine_chunks()
+    raw = np.frombuffer(digests.buffers()[1] or b"", np.uint8, len(digests) * 32, digests.offset * 32)
+    return sizes, raw.reshape(-1, 4, 8)[:, :2].copy().view(np.uint64).reshape(-1, 2)
+
+
+def encode_quarantine(bad: Iterable[Bad], path: str) -> bytes:
+    lines = [
+        msgspec.json.encode({"file": path, "member": b.member, "row": b.row, "reason": b.reason, "error": b.error})
+        for b in bad
+    ]
+    return b"\n".join(lines) + b"\n"
+
+
+def encode_cuts(cuts: Sequence[Cut]) -> bytes:
+    columns = {name: [getattr(cut, name) for cut in cuts] for name in _CUTS.names}
+    return encode_parquet(pa.table(columns, schema=_CUTS))
+
+
+def decode_cuts(data: bytes) -> list[Cut]:
+    return [Cut(**row) for row in pq.read_table(pa.BufferReader(data)).to_pylist()]
+
+
+def encode_members(members: Sequence[Member]) -> bytes:
+    columns = {name: [getattr(member, name) for member in members] for name in _MEMBERS.names}
+    return encode_parquet(pa.table(columns, schema=_MEMBERS))
+
+
+def decode_members(data: bytes) -> list[Member]:
+    return [Member(**row) for row in pq.read_table(pa.BufferReader(data)).to_pylist()]
+
+
+_CUTS = pa.schema(
+    [
+        ("unit", pa.string()),
+        ("start", pa.int64()),
+        ("stop", pa.int64()),
+        ("member", pa.string()),
+        ("weight", pa.int64()),
+        ("first_row", pa.int64()),
+    ]
+)
+_MEMBERS = pa.schema([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("refused", pa.string())])

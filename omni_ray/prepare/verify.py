@@ -1,0 +1,245 @@
+"""`omni-ray verify`: proof that nothing was lost, nothing came in twice, and the files are what they should be.
+
+Three things are recomputed from the bytes on disk: that every block of every source was read as one gapless sequence
+of segments, each record kept, dropped or quarantined exactly once; that every stored sample has the size and sha256
+its table says; and that the production file and its index are exactly the selection over those samples.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from omni_ray.catalog import Modality
+from omni_ray.errors import OmniRayError
+from omni_ray.ledger import Receipt
+from omni_ray.prepare import combine, store
+from omni_ray.prepare.plan import block_id, blocks_of
+from omni_ray.prepare.records import Cut, InputFile
+from omni_ray.prepare.select import Selection
+from omni_ray.prepare.state import SourceState
+from omni_ray.prepare.status import asked_of, current_selection, load_request, load_states
+from omni_ray.storage import Storage
+
+MOST_PROBLEMS = 100  # shown of one output; the count says how many there are
+
+
+def verify(storage: Storage, modality: Modality) -> list[str]:
+    """Everything that is wrong with an output, in words; empty where all of it is proven.
+
+    Raises:
+        UsageError: where nothing was prepared.
+    """
+    request = load_request(storage, modality)
+    asked = asked_of(request)
+    states = load_states(storage, modality, asked)
+    problems: list[str] = []
+    for state in states.values():
+        problems += list(_source_problems(state))
+    if problems:
+        return problems  # what follows builds on sound blocks
+    selection = current_selection(request, asked, states)
+    combined = combine.read_combined(storage, modality)
+    if combine.CORPUS in combined.outputs:
+        problems += list(_production_problems(storage, states, selection, combined))
+    for name, state in states.items():
+        key = combine.dataset_key(name)
+        if key in combined.outputs:
+            problems += list(_dataset_problems(storage, state, selection, key))
+    if not combined.outputs:
+        problems.append(f"{storage.uri}: nothing was combined yet; run prepare again without stopping it")
+    return problems
+
+
+def report(storage: Storage, modality: Modality) -> int:
+    """Print what was proven or what is wrong; the exit code."""
+    problems = verify(storage, modality)
+    for problem in problems[:MOST_PROBLEMS]:
+        print(problem)
+    if problems:
+        print(f"{len(problems)} problems" if len(problems) > 1 else "1 problem")
+        return OmniRayError.exit_code
+    request = load_request(storage, modality)
+    asked = asked_of(request)
+    states = load_states(storage, modality, asked)
+    selection = current_selection(request, asked, states)
+    for state in states.values():
+        print(_proven(state, selection))
+    print(f"verified: {len(states)} sources, {selection.size:,} bytes of samples; nothing lost, nothing twice")
+    return 0
+
+
+def _proven(state: SourceState, selection: Selection) -> str:
+    receipts = state.prefix()
+    rows, kept = sum(r.rows_in for r in receipts), sum(r.kept for r in receipts)
+    dropped = sum(sum(r.dropped.values()) for r in receipts)
+    quarantined = sum(sum(r.quarantined.values()) for r in receipts)
+    counts = selection.cuts[state.source.name].counts
+    samples = sum(counts)
+    return (
+        f"{state.source.name}: {rows:,} records in = {kept:,} kept + {dropped:,} dropped + "
+        f"{quarantined:,} quarantined; "
+        f"{samples:,} samples = {counts.in_output:,} in the output + {counts.duplicate:,} duplicates "
+        f"+ {counts.beyond:,} beyond the cut"
+    )
+
+
+def _source_problems(state: SourceState) -> Iterator[str]:
+    name = state.source.name
+    known: set[str] = set()
+    for file in state.plan.files:
+        cuts = state.cuts_of(file)
+        if cuts is None:
+            continue
+        previous: Cut | None = None
+        for block, cut in blocks_of(file, cuts):
+            known.add(block)
+            if previous is not None and not _follows(previous, cut):
+                yield f"{name}: {file.path}: block {block} does not begin where the one before it ends"
+            previous = cut
+            yield from _block_problems(state, file, cut)
+    for block in state.committed.receipts:
+        if not block.startswith("index-") and block not in known:
+            yield f"{name}: block {block} has a receipt, but its source has no such block"
+
+
+def _follows(before: Cut, after: Cut) -> bool:
+    if before.member != after.member:
+        return after.start == 0 or after.unit == "members"
+    return before.stop == after.start
+
+
+def _block_problems(state: SourceState, file: InputFile, cut: Cut) -> Iterator[str]:
+    where = f"{state.source.name}: {file.path}: block {block_id(file.path, cut)}"
+    for number, receipt in enumerate(state.committed.receipts.get(block_id(file.path, cut), ())):
+        if receipt.segment != number:
+            yield f"{where}: segment {receipt.segment} where {number} should be"
+        if receipt.settings != state.plan.fingerprint:
+            yield f"{where}: made with other settings than the plan's"
+        if (receipt.size, receipt.revision) != (file.size, file.revision):
+            yield f"{where}: made from another revision of the file than the plan's"
+        accounted = receipt.kept + sum(receipt.dropped.values()) + sum(receipt.quarantined.values())
+        if receipt.rows_in != accounted:
+            yield f"{where}: {receipt.rows_in} records in, {accounted} accounted for"
+        yield from (f"{where}: {problem}" for problem in _output_problems(state.storage, receipt))
+
+
+def _output_problems(storage: Storage, receipt: Receipt) -> Iterator[str]:
+    data: dict[str, bytes] = {}
+    for kind, output in receipt.outputs.items():
+        if not storage.exists(output.key):
+            yield f"{output.key} is missing"
+            return
+        data[kind] = storage.read(output.key)
+        if hashlib.sha256(data[kind]).hexdigest() != output.sha256:
+            yield f"{output.key} is damaged: its sha256 is not the receipt's"
+            return
+    rows = pq.read_table(pa.BufferReader(data["rows.parquet"]))
+    if len(rows) != receipt.samples or len(data["txt"]) != receipt.bytes:
+        yield f"{len(rows)} samples of {len(data['txt'])} bytes, the receipt says {receipt.samples} of {receipt.bytes}"
+    yield from _line_problems(data["txt"], rows)
+    reasons = Counter(
+        entry["reason"] for entry in map(msgspec.json.decode, data.get("quarantine.jsonl", b"").splitlines())
+    )
+    if dict(reasons) != receipt.quarantined:
+        yield f"quarantined records {dict(reasons)}, the receipt says {receipt.quarantined}"
+
+
+def _line_problems(text: bytes, rows: pa.Table) -> Iterator[str]:
+    """Whether `text` is exactly the lines that the `bytes` and `sha256` columns describe."""
+    if text and not text.endswith(b"\n"):
+        yield "the text does not end with a newline"
+        return
+    lines = text.split(b"\n")[:-1]
+    sizes = rows.column("bytes").to_pylist()
+    digests = rows.column("sha256").to_pylist()
+    if len(lines) != len(sizes):
+        yield f"{len(lines)} lines, the table has {len(sizes)}"
+        return
+    for number, (line, size, digest) in enumerate(zip(lines, sizes, digests, strict=True)):
+        if len(line) + 1 != size or hashlib.sha256(line).digest() != digest:
+            yield f"line {number} is not the sample that the table describes"
+        elif not line or b"\r" in line:
+            yield f"line {number} is empty or holds a carriage return"
+        elif not line.isascii():
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                yield f"line {number} is not UTF-8: {error}"
+
+
+def _production_problems(
+    storage: Storage, states: dict[str, SourceState], selection: Selection, combined: combine.Combined
+) -> Iterator[str]:
+    mark = combine.selection_fingerprint(states, selection, list(states))
+    for key in (combine.CORPUS, combine.CORPUS_INDEX):
+        if not storage.exists(key):
+            yield f"{key} is missing; run prepare again"
+            return
+        if combined.outputs.get(key, combine.Made(0, 0, "")).selection != mark:
+            yield f"{key} was made from other samples than are committed now; run prepare again"
+            return
+    with storage.open(combine.CORPUS_INDEX) as index_stream, storage.open(combine.CORPUS) as corpus:
+        actual = _IndexCursor(pq.ParquetFile(index_stream))
+        offset = 0
+        for name, state in states.items():
+            for piece in combine.pieces(state, selection.cuts[name]):
+                stored = store.read_rows(storage, piece.receipt.outputs["rows.parquet"].key)
+                expected = combine.index_rows(state, piece.receipt, stored.filter(pa.array(piece.mask)), offset)
+                found = actual.take(len(expected))
+                size = int(np.sum(expected.column("bytes").to_numpy()))
+                if found is None or not _same(found, expected):
+                    yield f"{combine.CORPUS_INDEX}: {name}, block {piece.receipt.block}: not the selection's rows"
+                    return
+                text = corpus.read(size)
+                yield from (f"{combine.CORPUS} at byte {offset}: {what}" for what in _line_problems(text, expected))
+                offset += size
+        if corpus.read(1):
+            yield f"{combine.CORPUS}: has more than the {offset:,} bytes of the selection"
+        if actual.take(1) is not None:
+            yield f"{combine.CORPUS_INDEX}: has more rows than the selection"
+
+
+def _dataset_problems(storage: Storage, state: SourceState, selection: Selection, key: str) -> Iterator[str]:
+    if not storage.exists(key):
+        yield f"{key} is missing; run prepare again with --no-combine"
+        return
+    with storage.open(key) as stream:
+        for piece in combine.pieces(state, selection.cuts[state.source.name]):
+            rows = store.read_rows(storage, piece.receipt.outputs["rows.parquet"].key, ["bytes", "sha256"])
+            chosen = rows.filter(pa.array(piece.mask))
+            text = stream.read(int(np.sum(chosen.column("bytes").to_numpy())))
+            yield from (f"{key}: {what}" for what in _line_problems(text, chosen))
+        if stream.read(1):
+            yield f"{key}: has more than the selection; run prepare again with --no-combine"
+
+
+class _IndexCursor:
+    """Rows of a Parquet file, as many at a time as asked for."""
+
+    def __init__(self, file: pq.ParquetFile) -> None:
+        self._batches = file.iter_batches(batch_size=1 << 16)
+        self._rest = file.schema_arrow.empty_table()
+
+    def take(self, count: int) -> pa.Table | None:
+        """The next `count` rows; None where fewer are left."""
+        parts: Sequence[pa.Table] = [self._rest]
+        while sum(map(len, parts)) < count:
+            batch = next(self._batches, None)
+            if batch is None:
+                return None
+            parts = [*parts, pa.Table.from_batches([batch])]
+        table = pa.concat_tables(parts)
+        self._rest = table.slice(count)
+        return table.slice(0, count)
+
+
+def _same(found: pa.Table, expected: pa.Table) -> bool:
+    plain = pa.schema(
+        [(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in combine.INDEX_SCHEMA]
+    )
+    return bool(found.cast(plain).equals(expected.cast(plain)))

@@ -1,0 +1,268 @@
+"""What a worker does with one task: an index pass or the decoding of a block, segment by segment.
+
+A segment's outputs are written under temporary names, the lease is checked, they are renamed, and only then is the
+receipt given back: a kill anywhere leaves either a receipt with its outputs or nothing that counts. Nothing but
+`Report`s leaves this module.
+"""
+
+import functools
+import hashlib
+import random
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import msgspec
+
+from omni_ray.catalog import Modality, Source
+from omni_ray.errors import LeaseLost, OmniRayError, StorageError
+from omni_ray.faults import stop_here
+from omni_ray.lease import is_current
+from omni_ray.ledger import Output, Receipt
+from omni_ray.prepare import readers, store
+from omni_ray.prepare.plan import file_id, output_tag
+from omni_ray.prepare.records import Bad, Cut, Drop, InputFile, Member, Raw, RawBatch, TextSample
+from omni_ray.prepare.transforms.text import TextTransform
+from omni_ray.storage import open_storage
+
+SEGMENT_BYTES = 64 << 20  # of input between two receipts of one block: a few seconds of work
+ATTEMPTS = 3  # for errors that can pass: network, disk, memory
+
+
+class Task(msgspec.Struct, frozen=True):
+    """One block or index pass, from where its last receipt left it."""
+
+    kind: Literal["index", "decode"]
+    source: str
+    block: str
+    file: InputFile
+    cut: Cut
+    segment: int
+    cursor: str | None
+    index_segments: int  # finished segments of the file's index; 0 where the file has none
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """A block that stays undone."""
+
+    block: str
+    error: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    source: str
+    what: Receipt | Failed
+
+
+class Work(msgspec.Struct, frozen=True):
+    """What all tasks of a run share; called with an encoded Task in a worker process, gives encoded Reports."""
+
+    out: str
+    modality: Modality
+    epoch: int
+    sources: dict[str, store.AskedSource]
+    settings: dict[str, str]  # fingerprint by source
+
+    def __call__(self, encoded: bytes) -> Iterator[bytes]:
+        task = msgspec.msgpack.decode(encoded, type=Task)
+        for what in _attempts(self, task):
+            yield msgspec.msgpack.encode(Report(task.source, what))
+
+
+class _Context:
+    """What the segments of one task share."""
+
+    def __init__(self, work: Work, task: Task) -> None:
+        self.work = work
+        self.task = task
+        self.storage = open_storage(work.out)
+        self.source: Source = work.sources[task.source].source()
+        self.folder = store.SourceFolder(work.modality, task.source)
+        self.settings = work.settings[task.source]
+        self.tag = output_tag(self.settings, task.file)
+
+    def commit(self, outputs: Mapping[str, tuple[str, bytes]]) -> dict[str, Output]:
+        """Make the outputs visible if the run still holds the output; raises LeaseLost if it does not."""
+        writers = []
+        try:
+            for key, data in outputs.values():
+                writers.append(self.storage.writer(key))
+                writers[-1].write(data)
+            stop_here("decoding" if self.task.kind == "decode" else "indexing")
+            if not is_current(self.storage, self.work.epoch):
+                raise LeaseLost(f"{self.work.out}: another run took over")
+            for writer in writers:
+                writer.commit()
+        finally:
+            for writer in writers:
+                writer.abort()
+        stop_here("committing")
+        return {kind: store.output_of(key, data) for kind, (key, data) in outputs.items()}
+
+    def receipt(
+        self, segment: int, cursor: str | None, read_bytes: int, digest: str, outputs: dict[str, Output]
+    ) -> Receipt:
+        task = self.task
+        return Receipt(
+            block=task.block,
+            segment=segment,
+            cursor=cursor,
+            settings=self.settings,
+            path=task.file.path,
+            size=task.file.size,
+            revision=task.file.revision,
+            unit=task.cut.unit,
+            start=task.cut.start,
+            stop=task.cut.stop,
+            member=task.cut.member,
+            read_bytes=read_bytes,
+            read_sha256=digest,
+            outputs=outputs,
+        )
+
+
+def _attempts(work: Work, task: Task) -> Iterator[Receipt | Failed]:
+    """Run a task; what may pass is tried again from the last receipt, what may not leaves the block undone."""
+    segment, cursor = task.segment, task.cursor
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            here = msgspec.structs.replace(task, segment=segment, cursor=cursor)
+            for receipt in _index(_Context(work, here)) if task.kind == "index" else _decode(_Context(work, here)):
+                yield receipt
+                segment, cursor = receipt.segment + 1, receipt.cursor
+            return
+        except LeaseLost as error:
+            yield Failed(task.block, str(error))
+            return
+        except (StorageError, OSError, MemoryError) as error:
+            if attempt == ATTEMPTS:
+                yield Failed(task.block, f"{task.file.path}: {error or type(error).__name__}")
+                return
+            time.sleep(random.uniform(0.5, 1) * 2**attempt)
+        except OmniRayError as error:
+            yield Failed(task.block, str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - one block that we cannot read must not end the other blocks' run
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{where.filename.rpartition('/')[2]}:{where.lineno}"
+            yield Failed(task.block, f"{task.file.path}: {type(error).__name__}: {error} ({place})")
+            return
+
+
+def _index(context: _Context) -> Iterator[Receipt]:
+    task = context.task
+    key = functools.partial(context.folder.index, file_id(task.file.path), context.tag)
+    seek_points = context.storage.read(key(task.segment - 1, "gzidx")) if task.segment else b""
+    segment = task.segment
+    for part in readers.index_file(context.source, task.file, seek_points, task.cursor):
+        data = {
+            "cuts.parquet": store.encode_cuts(part.cuts),
+            "members.parquet": store.encode_members(part.members),
+            "gzidx": part.seek_points,
+        }
+        outputs = context.commit({kind: (key(segment, kind), d) for kind, d in data.items()})
+        yield context.receipt(segment, part.cursor, 0, "", outputs)
+        segment += 1
+
+
+def _decode(context: _Context) -> Iterator[Receipt]:
+    task = context.task
+    members, seek_points = _index_of(context)
+    segment, decoded = task.segment, _Segment(context.source)
+    batches = readers.read_cut(
+        context.source, task.file, task.cut, members, seek_points, task.cursor, lambda data: decoded.digest.update(data)
+    )
+    done = False
+    for batch in batches:
+        decoded.add(batch)
+        done = batch.cursor is None
+        if done or decoded.read_bytes >= SEGMENT_BYTES:
+            yield decoded.commit(context, segment, batch.cursor)
+            segment, decoded = segment + 1, _Segment(context.source)
+    if not done:
+        yield decoded.commit(context, segment, None)
+
+
+class _Segment:
+    """Text samples of one segment in the making, with the counts that its receipt will hold."""
+
+    def __init__(self, source: Source) -> None:
+        self._transform = TextTransform(source)
+        self.read_bytes = 0
+        self.digest = hashlib.sha256()  # of what was read
+        self._rows_in = 0
+        self._kept = 0
+        self._dropped: Counter[str] = Counter()
+        self._bad: list[Bad] = []
+        self._lines: list[bytes] = []
+        self._members: list[str] = []
+        self._rows: list[int] = []
+        self._parts: list[int] = []
+
+    def add(self, batch: RawBatch) -> None:
+        self.read_bytes += batch.read_bytes
+        self._rows_in += len(batch.records)
+        for record in batch.records:
+            if isinstance(record, Bad):
+                self._bad.append(record)
+            else:
+                self._add_record(record)
+
+    def _add_record(self, record: Raw) -> None:
+        result = self._transform(record.value)
+        if isinstance(result, TextSample):
+            self._kept += 1
+            for part, line in enumerate(result.lines):
+                self._lines.append(line.encode())
+                self._members.append(record.member)
+                self._rows.append(record.row)
+                self._parts.append(part)
+        elif isinstance(result, Drop):
+            self._dropped[result.rule] += 1
+        else:
+            self._bad.append(Bad(record.member, record.row, result.reason, result.error))
+
+    def commit(self, context: _Context, segment: int, cursor: str | None) -> Receipt:
+        text = b"\n".join([*self._lines, b""])
+        sizes = [len(line) + 1 for line in self._lines]
+        digests = [hashlib.sha256(line).digest() for line in self._lines]
+        data = {
+            "txt": text,
+            "rows.parquet": store.encode_rows(self._members, self._rows, self._parts, sizes, digests),
+        }
+        if self._bad:
+            data["quarantine.jsonl"] = store.encode_quarantine(self._bad, context.task.file.path)
+        block, tag = context.task.block, context.tag
+        outputs = context.commit(
+            {kind: (context.folder.block(block, segment, tag, kind), d) for kind, d in data.items()}
+        )
+        blank = context.receipt(segment, cursor, self.read_bytes, self.digest.hexdigest(), outputs)
+        return msgspec.structs.replace(
+            blank,
+            rows_in=self._rows_in,
+            kept=self._kept,
+            samples=len(self._lines),
+            bytes=len(text),
+            dropped=dict(sorted(self._dropped.items())),
+            quarantined=dict(sorted(Counter(bad.reason for bad in self._bad).items())),
+        )
+
+
+@functools.lru_cache(maxsize=8)
+def _members_of(uri: str, keys: tuple[str, ...]) -> list[Member]:
+    storage = open_storage(uri)
+    return [member for key in keys for member in store.decode_members(storage.read(key))]
+
+
+def _index_of(context: _Context) -> tuple[list[Member], bytes]:
+    """The file's table of members and its gzip seek points; empty where the file has no index."""
+    task = context.task
+    if not task.index_segments:
+        return [], b""
+    key = functools.partial(context.folder.index, file_id(task.file.path), context.tag)
+    keys = tuple(key(segment, "members.parquet") for segment in range(task.index_segments))
+    needs_members = task.cut.unit == "members" or bool(task.cut.member)
+    members = _members_of(context.storage.uri, keys) if needs_members else []
+    return members, context.storage.read(key(task.index_segments - 1, "gzidx"))

@@ -1,0 +1,122 @@
+"""Running whole commands in processes of their own, killing them, and comparing what they leave."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from omni_ray.ledger import read_ledger
+from omni_ray.storage import LocalStorage
+
+PATIENCE = 240.0  # seconds after which a command that neither ends nor comes to a point is a failure
+
+
+class Done(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", *arguments]
+
+
+def prepare_text(out: Path, catalog: Path, *arguments: str, workers: int = 2) -> list[str]:
+    return command(
+        "omni_ray.prepare", "text", "--out", str(out), "--catalog", str(catalog),
+        "--address", "local", "--workers", str(workers), *arguments,
+    )  # fmt: skip
+
+
+def run(argv: list[str], cwd: Path | None = None, **environment: str) -> Done:
+    """Run a command to its end."""
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=PATIENCE, cwd=cwd, env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def started(argv: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A command in a process group of its own, which is gone when the block ends."""
+    process = subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, env={**os.environ, **environment},
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        kill_group(process)
+        process.communicate()
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def wait_until(process: subprocess.Popen[str], reached: "Condition") -> bool:
+    """Poll until the condition holds (True) or the process has ended (False)."""
+    began = time.monotonic()
+    while process.poll() is None:
+        if reached():
+            return True
+        assert time.monotonic() - began < PATIENCE, "the command neither ended nor came to the point"
+        time.sleep(0.002)  # polling, not synchronisation: the loop ends by the condition alone
+    return False
+
+
+class Condition:
+    """Whether at least `count` files of decoded blocks are in an output."""
+
+    def __init__(self, out: Path, count: int) -> None:
+        self._blocks = out / ".omni_ray/text"
+        self._count = count
+
+    def __call__(self) -> bool:
+        return count_blocks(self._blocks) >= self._count
+
+
+def count_blocks(root: Path) -> int:
+    total = 0
+    for folder in root.glob("*/blocks"):
+        total += sum(1 for path in folder.iterdir() if path.suffix == ".txt" and not path.name.startswith(".tmp-"))
+    return total
+
+
+def receipts(out: Path) -> dict[str, list[str]]:
+    """For every source: the committed segments in the order of its ledger."""
+    storage = LocalStorage(out)
+    found = {}
+    for folder in sorted((out / ".omni_ray/text").glob("*/ledger")):
+        state = read_ledger(storage, folder.relative_to(out).as_posix())
+        found[folder.parent.name] = [
+            f"{one.block}.{one.segment} {sorted((kind, output.sha256) for kind, output in one.outputs.items())}"
+            for segments in state.receipts.values()
+            for one in segments
+        ]
+    return found
+
+
+def assert_still_prefix(before: dict[str, list[str]], after: dict[str, list[str]]) -> None:
+    """What a ledger held at a kill is what it holds first later on, whatever was appended."""
+    for source, committed in before.items():
+        assert set(committed) <= set(after[source]), f"{source}: committed receipts were lost or changed"
+
+
+def products(out: Path) -> dict[str, str]:
+    """sha256 of everything that a user is promised: every file outside the working folder."""
+    return {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and ".omni_ray" not in path.parts
+    }
