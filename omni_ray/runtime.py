@@ -1,15 +1,19 @@
 """Connecting to Ray, and where a command's relative paths lie."""
 
 import os
+import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import ray
+import ray.exceptions
 
 from omni_ray.errors import OmniRayError, Refused, UsageError
 
+ANSWER_SECONDS = 5.0
 OBJECT_STORE_BYTES = 256 << 20  # receipts and task descriptions only: payload never travels through it
 
 
@@ -18,7 +22,8 @@ def connected(address: str, workers: int | None) -> Iterator[int]:
     """Connect to Ray for the length of a `with`; gives the number of CPUs of the cluster.
 
     Args:
-        address: "auto" (a cluster that runs here or that RAY_ADDRESS names, else a local one), "local", or HOST:PORT.
+        address: "auto" (the cluster that RAY_ADDRESS names or `ray start` began here, else a local one), "local", or
+            HOST:PORT.
         workers: CPUs of a local cluster; None takes this machine's.
     """
     if not ray.is_initialized():
@@ -33,16 +38,20 @@ def connected(address: str, workers: int | None) -> Iterator[int]:
 
 def _connect(address: str, workers: int | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if address != "local":
+    named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address.removeprefix("local")
+    if named or (address == "auto" and _answers(_noted_cluster())):
         try:
-            ray.init(address=address, **quiet)
+            if named and not _answers(named):
+                raise ConnectionError("nothing listens there")
+            # None makes Ray itself read RAY_ADDRESS or the note, and find the token of a cluster that wants one;
+            # its own "auto" would also join what another program started for itself with ray.init
+            ray.init(address=None if address == "auto" else address, **quiet)
             return
-        except ConnectionError as error:
-            if address != "auto" or os.environ.get("RAY_ADDRESS"):
-                named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
-                raise OmniRayError(
-                    f"no Ray cluster answers at {named}: {error}; start one (`ray start --head`) or use --address local"
-                ) from error
+        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+            raise OmniRayError(
+                f"no Ray cluster to be had at {named or _noted_cluster()}: {error}; start one (`ray start --head`), "
+                "set RAY_AUTH_MODE=token if it wants a token, or use --address local"
+            ) from error
     ray.init(
         address="local",
         num_cpus=workers or os.cpu_count(),
@@ -50,6 +59,24 @@ def _connect(address: str, workers: int | None) -> None:
         include_dashboard=False,
         **quiet,
     )
+
+
+def _noted_cluster() -> str:
+    """The cluster that `ray start` noted on this machine (documented at ray.init), be it alive or not; "" for none."""
+    note = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray/ray_current_cluster"
+    return note.read_text().strip() if note.is_file() else ""
+
+
+def _answers(address: str) -> bool:
+    """Whether something listens at HOST:PORT. Ray itself takes minutes to find that nothing does."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return bool(address)  # a form that only Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _cpus() -> int:

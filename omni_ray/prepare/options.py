@@ -99,7 +99,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--address",
         default="auto",
         metavar="auto|local|HOST:PORT",
-        help="the Ray cluster: one that runs here or else a local one, always a local one, or a remote one",
+        help="the Ray cluster: that of RAY_ADDRESS or `ray start`, else a local one (auto, the default); always a "
+        "local one; or the one named",
     )
     parser.add_argument("--workers", type=_positive, metavar="N", help="CPUs of a local cluster (default: all)")
 
@@ -131,7 +132,9 @@ def to_options(arguments: argparse.Namespace, modality: str, *, combine: bool, c
             "--layout tar: packs media, which text does not have, and this version prepares text only; leave it out"
         )
     maximum = arguments.max_gb if arguments.max_gb is not None else DEFAULT_MAX_GB
-    minimum = arguments.min_gb if arguments.min_gb is not None else min(DEFAULT_MIN_GB, maximum)
+    minimum = arguments.min_gb
+    if minimum is None:  # the built-in samples are small on purpose
+        minimum = Decimal(0) if arguments.dataset == ["synthetic"] else min(DEFAULT_MIN_GB, maximum)
     if minimum > maximum:
         raise UsageError(f"--min-gb {minimum} is above --max-gb {maximum}; raise the one or lower the other")
     if arguments.reset and arguments.update:
