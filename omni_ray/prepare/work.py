@@ -23,7 +23,7 @@ from omni_ray.lease import is_current
 from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare import readers, store
 from omni_ray.prepare.plan import file_id, output_tag
-from omni_ray.prepare.records import Bad, Cut, Drop, InputFile, Member, Raw, RawBatch, TextSample
+from omni_ray.prepare.records import Bad, Cut, InputFile, Member, Raw, RawBatch
 from omni_ray.prepare.transforms.text import TextTransform
 from omni_ray.storage import open_storage
 
@@ -204,25 +204,16 @@ class _Segment:
     def add(self, batch: RawBatch) -> None:
         self.read_bytes += batch.read_bytes
         self._rows_in += len(batch.records)
-        for record in batch.records:
-            if isinstance(record, Bad):
-                self._bad.append(record)
-            else:
-                self._add_record(record)
-
-    def _add_record(self, record: Raw) -> None:
-        result = self._transform(record.value)
-        if isinstance(result, TextSample):
-            self._kept += 1
-            for part, line in enumerate(result.lines):
-                self._lines.append(line.encode())
-                self._members.append(record.member)
-                self._rows.append(record.row)
-                self._parts.append(part)
-        elif isinstance(result, Drop):
-            self._dropped[result.rule] += 1
-        else:
-            self._bad.append(Bad(record.member, record.row, result.reason, result.error))
+        raws = [record for record in batch.records if isinstance(record, Raw)]
+        self._bad += [record for record in batch.records if isinstance(record, Bad)]
+        made = self._transform.many([raw.value for raw in raws])
+        self._kept += made.kept
+        self._dropped += made.dropped
+        self._bad += [Bad(raws[at].member, raws[at].row, bad.reason, bad.error) for at, bad in made.unusable]
+        self._lines += made.lines
+        self._members += [raws[at].member for at in made.record]
+        self._rows += [raws[at].row for at in made.record]
+        self._parts += made.part
 
     def commit(self, context: _Context, segment: int, cursor: str | None) -> Receipt:
         text = b"\n".join([*self._lines, b""])

@@ -84,23 +84,28 @@ class JsonLines:
 
     def __init__(self, task: Task) -> None:
         columns = task.source.needed_columns()
-        self._decode = msgspec.json.Decoder(TypedDict("Columns", dict.fromkeys(columns, Any), total=False)).decode  # type: ignore[operator]
+        encoding = task.source.encoding
+        decode = msgspec.json.Decoder(TypedDict("Columns", dict.fromkeys(columns, Any), total=False)).decode  # type: ignore[operator]
+        self._decode = decode if is_utf8(encoding) else lambda line: decode(line.decode(encoding))
         self._columns = columns
-        self._encoding = "" if is_utf8(task.source.encoding) else task.source.encoding
 
     def decode(self, task: Task, start: int, lines: Sequence[bytes]) -> list[Raw | Bad]:
         """The objects of the lines that are not blank."""
         records: list[Raw | Bad] = []
+        member, decode = task.member, self._decode
         for line in lines:
-            if line and not line.isspace():
-                records.append(self.record(task, start, line))
+            try:
+                records.append(Raw(member, start, decode(line)))
+            except (ValueError, RecursionError):
+                if line and not line.isspace():
+                    records.append(self.record(task, start, line))
             start += len(line) + 1
         return records
 
     def record(self, task: Task, row: int, line: bytes) -> Raw | Bad:
         """The object in `line`."""
         try:
-            return Raw(task.member, row, self._decode(line.decode(self._encoding) if self._encoding else line))
+            return Raw(task.member, row, self._decode(line))
         except (ValueError, RecursionError):
             return self._second_look(task, row, line)
 
