@@ -19,7 +19,7 @@ Bytes = NDArray[np.uint8]
 _NUL, _SPACE = 0, 0x20
 _CONTROLS = bytes([*range(0x01, 0x09), *range(0x0E, 0x1C), 0x7F])
 _WHITE = bytes.maketrans(bytes([*range(0x09, 0x0E), *range(0x1C, 0x20)]), b" " * 9)
-_WIDE_SPACES = "\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # what str.split takes for white space
+_WIDE_SPACES = "\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # what str.split takes for white space
 _BEYOND_ASCII = re.compile(f"[\x80-\x9f{_WIDE_SPACES}]")
 _WIDE_CONTROLS = re.compile("[\x80-\x84\x86-\x9f]")
 
