@@ -18,9 +18,11 @@ import ray.data
 from omni_ray.runtime import connected
 
 FLUSH_SECONDS = 0.5
-GROUP_WEIGHT = 8 << 20  # input bytes; a Ray task costs the driver some 6 ms, so small blocks share one
+GROUP_WEIGHT = (
+    128 << 20
+)  # input bytes, some seconds of work; a Ray task costs the driver some 6 ms, so blocks share one
 GROUP_BLOCKS = 64
-TASKS_PER_CPU = 4  # as many at least, so that the last ones do not leave CPUs idle
+GROUPS_PER_CPU = 4  # into which what is left is divided, so that groups become small towards the end and no CPU idles
 
 Work = Callable[[bytes], Iterator[bytes]]
 
@@ -33,7 +35,7 @@ def run_blocks(work: Work, tasks: Sequence[tuple[bytes, int]], *, address: str, 
         tasks: encoded task, weight in input bytes.
     """
     with connected(address, workers) as cpus:
-        groups = group_tasks(tasks, cpus * TASKS_PER_CPU)
+        groups = group_tasks(tasks, cpus)
         rows = [{"tasks": group} for group in groups]
         _configure()
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
@@ -43,19 +45,21 @@ def run_blocks(work: Work, tasks: Sequence[tuple[bytes, int]], *, address: str, 
             yield from table.column("receipt").to_pylist()
 
 
-def group_tasks(tasks: Sequence[tuple[bytes, int]], least_groups: int) -> list[list[bytes]]:
-    """Put neighbouring small tasks together, into `least_groups` groups or more where there are as many tasks."""
-    total = sum(weight for _, weight in tasks)
-    weight_limit = min(GROUP_WEIGHT, total // least_groups)
-    count_limit = max(1, min(GROUP_BLOCKS, len(tasks) // least_groups))
+def group_tasks(tasks: Sequence[tuple[bytes, int]], cpus: int) -> list[list[bytes]]:
+    """Put neighbouring tasks together: a group has a share of what is left (guided self-scheduling, Polychronopoulos &
+    Kuck, 1987), so that the first ones are large and the last ones small."""
+    left = sum(weight for _, weight in tasks)
     groups: list[list[bytes]] = []
-    weighed = 0
-    for task, weight in tasks:
+    weighed = weight_limit = count_limit = 0
+    for number, (task, weight) in enumerate(tasks):
         if not groups or len(groups[-1]) >= count_limit or weighed + weight > weight_limit:
             groups.append([])
             weighed = 0
+            weight_limit = min(GROUP_WEIGHT, left // (cpus * GROUPS_PER_CPU))
+            count_limit = min(GROUP_BLOCKS, max(1, (len(tasks) - number) // (cpus * GROUPS_PER_CPU)))
         groups[-1].append(task)
         weighed += weight
+        left -= weight
     return groups
 
 

@@ -86,14 +86,14 @@ class LedgerState(NamedTuple):
 
 
 class Ledger:
-    """The ledger of one source, as read at the start of a run and appended to by that run."""
+    """The ledger of one source, as read at the start of a run (`state`, if it was read since) and appended to by it."""
 
-    def __init__(self, storage: Storage, folder: str, run: str, epoch: int) -> None:
+    def __init__(self, storage: Storage, folder: str, run: str, epoch: int, state: LedgerState | None = None) -> None:
         self._storage = storage
         self._folder = folder
         self._opened = _Opened(run, epoch, {})
         self._appender: Appender | None = None
-        self.state = read_ledger(storage, folder)
+        self.state = read_ledger(storage, folder) if state is None else state
 
     def append(self, receipt: Receipt) -> bool:
         """Note a receipt; durable after `sync`. False, and nothing noted, for one that is there already."""

@@ -4,19 +4,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_ray.blocks import GROUP_BLOCKS, GROUP_WEIGHT, group_tasks, run_blocks
+from omni_ray.blocks import GROUP_BLOCKS, GROUP_WEIGHT, GROUPS_PER_CPU, group_tasks, run_blocks
 
 
-@given(weights=st.lists(st.integers(0, 3 * GROUP_WEIGHT), max_size=300), least=st.integers(1, 32))
-def test_groups_hold_every_task_once_in_order_and_keep_cpus_busy(weights: list[int], least: int) -> None:
+@given(weights=st.lists(st.integers(0, 3 * GROUP_WEIGHT), max_size=300), cpus=st.integers(1, 32))
+def test_groups_hold_every_task_once_in_order_and_keep_cpus_busy(weights: list[int], cpus: int) -> None:
     tasks = [(str(number).encode(), weight) for number, weight in enumerate(weights)]
-    groups = group_tasks(tasks, least)
+    groups = group_tasks(tasks, cpus)
     assert [task for group in groups for task in group] == [task for task, _ in tasks]
-    assert len(groups) >= min(least, len(tasks)) // 2
+    assert len(groups) >= min(cpus * GROUPS_PER_CPU, len(tasks)) // 2
     weight_of = dict(tasks)
     for group in groups:
         assert 1 <= len(group) <= GROUP_BLOCKS
         assert len(group) == 1 or sum(weight_of[task] for task in group) <= GROUP_WEIGHT
+
+
+def test_groups_become_small_towards_the_end() -> None:
+    groups = group_tasks([(b"", 16 << 20)] * 1000, cpus=2)
+    assert len(groups[0]) == GROUP_WEIGHT // (16 << 20)
+    assert [len(group) for group in groups[-4:]] == [1] * 4
+    assert len(groups) < 200
 
 
 @pytest.mark.ray

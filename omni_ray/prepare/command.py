@@ -24,7 +24,7 @@ from omni_ray.prepare.asking import (
     what_is_asked,
 )
 from omni_ray.prepare.options import GB, Options, add_arguments, modality_choices, to_options
-from omni_ray.prepare.pipeline import Run, RunTasks, open_sources
+from omni_ray.prepare.pipeline import Run, RunTasks, open_sources, states_of
 from omni_ray.prepare.progress import say
 from omni_ray.prepare.select import Selection
 from omni_ray.prepare.state import SourceState
@@ -119,11 +119,12 @@ def prepare_again(options: Options, storage: Storage, asked: Asked, before_work:
         if resetting:
             reset.forget_sources(storage, options.modality, resetting)
             checked = check_sources(options.modality, asked.sources, storage)
-        estimate.check_space(storage, options, checked)
+        states = states_of(storage, options.modality, checked)
+        estimate.check_space(storage, options, states)
         storage.sweep(f"{store.WORK}/{options.modality}")
         storage.sweep(options.modality)
         store.write_struct(storage, store.request_key(options.modality), to_request(options, asked, storage))
-        states = open_sources(storage, options.modality, checked, lease)
+        open_sources(states, checked, lease)
         for state in states:
             before_work(state)
         return _work(options, storage, asked, Run(storage, options.modality, asked, states, lease), lease)

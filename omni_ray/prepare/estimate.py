@@ -1,6 +1,6 @@
 """What a run would do and need, told before it starts: `--dry-run`, and the check of free space."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from omni_ray.errors import StorageError
 from omni_ray.ledger import read_ledger
@@ -10,6 +10,7 @@ from omni_ray.prepare.budget import quotas
 from omni_ray.prepare.options import GB, Options
 from omni_ray.prepare.plan import SourcePlan, settings_differences
 from omni_ray.prepare.records import InputFile
+from omni_ray.prepare.state import SourceState
 from omni_ray.storage import Storage
 
 COPIES = 2.3  # block store, production file, and the tables beside both
@@ -30,25 +31,19 @@ def plan_text(storage: Storage, options: Options, asked: Asked, checked: Sequenc
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     total = sum(min(shares[name], size) for name, size in estimates.items())
+    disk = needed_bytes(options, [item.new for item in checked])
     lines.append(
         f"about {total / GB:,.3f} GB of samples within a budget of {options.max_bytes / GB:g} GB; "
-        f"needs about {needed_bytes(options, checked) / GB:,.3f} GB of disk. Nothing was done (--dry-run)."
+        f"needs about {disk / GB:,.3f} GB of disk. Nothing was done (--dry-run)."
     )
     return "\n".join(lines)
 
 
-def check_space(storage: Storage, options: Options, checked: Sequence[Checked]) -> None:
+def check_space(storage: Storage, options: Options, states: Sequence[SourceState]) -> None:
     """Raise StorageError if the output's disk cannot hold what the plan may bring."""
     free = storage.free_bytes()
-    committed = sum(
-        receipt.bytes
-        for item in checked
-        for receipts in read_ledger(
-            storage, store.SourceFolder(options.modality, item.source.name).ledger
-        ).receipts.values()
-        for receipt in receipts
-    )
-    needed = needed_bytes(options, checked) - int(committed * COPIES)
+    committed = sum(receipt.bytes for state in states for receipt in state.decoded())
+    needed = needed_bytes(options, [state.plan for state in states]) - int(committed * COPIES)
     if free is not None and needed > free:
         raise StorageError(
             f"{storage.uri}: the plan needs about {needed / GB:,.2f} GB and {free / GB:,.2f} GB are free; make room, "
@@ -56,8 +51,8 @@ def check_space(storage: Storage, options: Options, checked: Sequence[Checked]) 
         )
 
 
-def needed_bytes(options: Options, checked: Sequence[Checked]) -> int:
-    estimated = sum(estimated_bytes(item.new) for item in checked)
+def needed_bytes(options: Options, plans: Iterable[SourcePlan | None]) -> int:
+    estimated = sum(map(estimated_bytes, plans))
     return int(min(options.max_bytes, estimated) * COPIES)
 
 
@@ -74,7 +69,7 @@ def _row(storage: Storage, options: Options, item: Checked, share: int, estimate
     source, plan = item.source, item.new
     files = plan.files if plan else []
     cuts = [readers.plan_cuts(source, file) for file in files]
-    known = sum(sum(1 for _ in cut) for cut in cuts if cut is not None)
+    known = sum(len(cut) for cut in cuts if cut is not None)
     blocks = f"{known}+" if None in cuts else str(known)
     return (
         source.name,

@@ -19,26 +19,33 @@ from omni_ray.prepare.asking import Asked, Checked
 from omni_ray.prepare.plan import DecodeTask, IndexTask, block_id, file_differences, index_id, make_plan, next_tasks
 from omni_ray.prepare.progress import Line, Progress, say
 from omni_ray.prepare.records import Cut
+from omni_ray.prepare.samples import SPILL_SAMPLES
 from omni_ray.prepare.select import Samples, Selection, select
 from omni_ray.prepare.state import SourceState
 from omni_ray.prepare.work import Failed, Report, Task, Work
 from omni_ray.storage import Storage
 
 SYNC_SECONDS = 1.0  # a kill loses receipts of at most this long
+ROUND_TASKS = 1 << 14  # of all sources: enough that the end of a round, where CPUs wait, is nothing beside the rest
 LEAST_TASKS = 8  # a source gives at least so many to a round, so that no CPU waits for the next one
 
 RunTasks = Callable[[Callable[[bytes], Iterator[bytes]], Sequence[tuple[bytes, int]]], Iterator[bytes]]
 
 
-def open_sources(storage: Storage, modality: Modality, checked: Sequence[Checked], lease: Lease) -> list[SourceState]:
+def states_of(storage: Storage, modality: Modality, checked: Sequence[Checked]) -> list[SourceState]:
+    """The sources as they are to be, under the plans of now; one without any plan yet has no files."""
+    return [
+        SourceState(storage, modality, source, new or old or make_plan(source.settings(), []))
+        for source, old, new, _ in checked
+    ]
+
+
+def open_sources(states: Sequence[SourceState], checked: Sequence[Checked], lease: Lease) -> None:
     """Pin new sources, apply pin changes that were agreed to, and open every ledger.
 
-    A source that cannot be reached comes with its failure; one without any plan yet has no files.
+    A source that cannot be reached comes with its failure.
     """
-    states = []
-    for source, old, new, error in checked:
-        plan = new or old or make_plan(source.settings(), [])
-        state = SourceState(storage, modality, source, plan)
+    for state, (_, old, new, error) in zip(states, checked, strict=True):
         ledger = state.open_ledger(lease.holder.run, lease.epoch)
         if error:
             state.failures.append(error)
@@ -49,9 +56,7 @@ def open_sources(storage: Storage, modality: Modality, checked: Sequence[Checked
                 ledger.revoke(stale, "source file changed (--update)")
                 ledger.sync()
             stop_here("planning")
-            store.write_struct(storage, state.folder.plan, new)
-        states.append(state)
-    return states
+            store.write_struct(state.storage, state.folder.plan, new)
 
 
 class Run:
@@ -77,13 +82,11 @@ class Run:
         """Decode until every source that can be read has its share; the selection that the outputs follow."""
         while True:
             selection = self.selection(max_bytes, dedup)
-            tasks = [
-                task
-                for name in selection.needs_more
-                if not self.states[name].failures
-                for task in self._next_tasks(self.states[name], selection)
-            ]
+            hungry = [self.states[name] for name in selection.needs_more if not self.states[name].failures]
+            tasks = [task for state in hungry for task in self._next_tasks(state, selection, len(hungry))]
             if not tasks:
+                for state in self.states.values():
+                    state.committed_samples.save()
                 return selection
             self._round(tasks, selection, run_tasks)
 
@@ -96,13 +99,13 @@ class Run:
             if state.ledger is not None:
                 state.ledger.close()
 
-    def _next_tasks(self, state: SourceState, selection: Selection) -> Iterator[Task]:
+    def _next_tasks(self, state: SourceState, selection: Selection, hungry: int) -> Iterator[Task]:
         cut = selection.cuts[state.source.name]
         need = None if cut.quota is None else cut.quota - cut.size + 1
         read = sum(receipt.read_bytes for receipt in state.prefix())
         ratio = cut.size / read if read else 1.0
-        tasks = next_tasks(state.plan.files, state.cuts_of, state.committed.done, need, max(ratio, 0.01), LEAST_TASKS)
-        for task in tasks:
+        most = max(LEAST_TASKS, ROUND_TASKS // hungry)
+        for task in next_tasks(state.missing(), state.committed.done, need, max(ratio, 0.01), LEAST_TASKS, most):
             yield self._to_task(state, task)
 
     def _to_task(self, state: SourceState, task: IndexTask | DecodeTask) -> Task:
@@ -175,6 +178,7 @@ class Run:
 def _samples(state: SourceState) -> Samples:
     """A source that failed keeps its share reserved: what may still come is not known."""
     samples = state.samples()
+    state.committed_samples.save(SPILL_SAMPLES)
     return samples._replace(complete=samples.complete and not state.failures)
 
 

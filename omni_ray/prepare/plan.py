@@ -6,12 +6,13 @@ that of the files in the plan, then of the cuts in a file.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
-from omni_ray.prepare.records import Cut, InputFile
+from omni_ray.prepare.records import Cut, Cuts, InputFile
 
 FORMAT_VERSION = 1  # of what a decoded block is; raised whenever the same input would give other bytes
 
@@ -25,6 +26,16 @@ class SourcePlan(msgspec.Struct, frozen=True):
     @property
     def fingerprint(self) -> str:
         return fingerprint(self.settings)
+
+
+class Place(NamedTuple):
+    """Where a block stands in the canonical order: the number of its file, and of its cut in that file."""
+
+    file: int
+    cut: int
+
+
+CutsOf = Callable[[InputFile], Cuts | None]  # None where a file's index pass is not finished
 
 
 class IndexTask(NamedTuple):
@@ -46,6 +57,7 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+@lru_cache(maxsize=1 << 12)
 def file_id(path: str) -> str:
     return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
@@ -102,42 +114,49 @@ def blocks_of(file: InputFile, cuts: Iterable[Cut]) -> Iterator[tuple[str, Cut]]
     return ((block_id(file.path, cut), cut) for cut in cuts)
 
 
+def blocks_from(
+    files: Sequence[InputFile], cuts_of: CutsOf, start: Place
+) -> Iterator[tuple[Place, InputFile, Cut | None]]:
+    """Every block from `start` on in canonical order; a None stands for those of a file whose cuts are not known."""
+    for number in range(start.file, len(files)):
+        file = files[number]
+        cuts = cuts_of(file)
+        if cuts is None:
+            yield Place(number, 0), file, None
+            continue
+        for index in range(start.cut if number == start.file else 0, len(cuts)):
+            yield Place(number, index), file, cuts[index]
+
+
 def next_tasks(
-    files: Iterable[InputFile],
-    cuts_of: Callable[[InputFile], Iterable[Cut] | None],
+    blocks: Iterable[tuple[Place, InputFile, Cut | None]],
     done: Callable[[str], bool],
     need_bytes: int | None,
     yield_ratio: float,
     least: int,
+    most: int,
 ) -> Iterator[IndexTask | DecodeTask]:
     """The next things to do for a source that lacks `need_bytes` of samples (None: everything).
 
     Args:
-        cuts_of: a file's cuts in order; None where its index pass is not finished.
+        blocks: as `blocks_from` gives them; all before them are done.
         done: whether a block has its last receipt.
         yield_ratio: bytes of samples per byte of input, as seen so far.
         least: tasks to give whatever the estimate says, so that no CPU idles.
+        most: tasks at the most; who has done them asks again.
     """
     expected, given = 0.0, 0
-    for file in files:
-        cuts = cuts_of(file)
-        for task, weight in _tasks_of(file, cuts, done):
-            yield task
-            given += 1
-            expected += weight * yield_ratio
-            if need_bytes is not None and expected >= need_bytes and given >= least:
-                return
-
-
-def _tasks_of(
-    file: InputFile, cuts: Iterable[Cut] | None, done: Callable[[str], bool]
-) -> Iterator[tuple[IndexTask | DecodeTask, int]]:
-    if cuts is None:
-        yield IndexTask(file), file.size
-        return
-    for block, cut in blocks_of(file, cuts):
-        if not done(block):
-            yield DecodeTask(file, cut), cut.weight or file.size
+    for _, file, cut in blocks:
+        if cut is None:
+            yield IndexTask(file)
+        elif not done(block_id(file.path, cut)):
+            yield DecodeTask(file, cut)
+        else:
+            continue
+        given += 1
+        expected += (file.size if cut is None else cut.weight or file.size) * yield_ratio
+        if given == most or (need_bytes is not None and expected >= need_bytes and given >= least):
+            return
 
 
 def _shown(value: object) -> str:

@@ -1,7 +1,7 @@
 """What flows through preparation: files, indexes, blocks, raw records, and what becomes of a record."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -37,6 +37,16 @@ class Cut(msgspec.Struct, frozen=True):
     member: str = ""
     weight: int = 0  # input bytes, for balancing work; 0 where unknown
     first_row: int = 0  # of a row_groups cut: number of the first row in the file
+
+
+class Cuts(Protocol):
+    """The cuts of a file, in order; made when asked for where there may be millions."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Cut: ...
+
+    def __iter__(self) -> Iterator[Cut]: ...
 
 
 class Member(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from omni_ray.storage import TEMP_PREFIX, Storage
 
 _OURS = re.compile(
     r"plan\.json|ledger/\d{8}\.jsonl"
+    r"|samples/[0-9-]+\.[0-9a-f]{16}\.bin"
     r"|index/[0-9a-f]{12}\.[0-9a-f]{8}\.\d{4}\.(cuts\.parquet|members\.parquet|gzidx)"
     r"|blocks/[0-9a-f-]+[a-z_]+-[0-9a-f]+\.\d{4}\.[0-9a-f]{8}\.(txt|rows\.parquet|quarantine\.jsonl)"
     rf"|([a-z]+/)?{re.escape(TEMP_PREFIX)}.*"

@@ -1,22 +1,26 @@
 """One source of an output as it stands: its plan, what its ledger says, and the samples that are committed."""
 
-from collections.abc import Iterator, Sequence
-
-import numpy as np
+from collections.abc import Iterator
 
 from omni_ray.catalog import Modality, Source
 from omni_ray.ledger import Ledger, LedgerState, Receipt, read_ledger
 from omni_ray.prepare import readers, store
-from omni_ray.prepare.plan import SourcePlan, block_id, blocks_of, file_id, index_id, output_tag
-from omni_ray.prepare.records import Cut, InputFile
+from omni_ray.prepare.plan import Place, SourcePlan, block_id, blocks_from, file_id, index_id, output_tag
+from omni_ray.prepare.records import Cut, Cuts, InputFile
+from omni_ray.prepare.samples import CommittedSamples
 from omni_ray.prepare.select import Samples
 from omni_ray.storage import Storage
 
 
 class SourceState:
-    """Reads lazily and remembers; `ledger` is None for a command that only looks."""
+    """Reads lazily and remembers; `ledger` is None for a command that only looks.
 
-    def __init__(self, storage: Storage, modality: Modality, source: Source, plan: SourcePlan) -> None:
+    `trusting_files` as in `CommittedSamples`.
+    """
+
+    def __init__(
+        self, storage: Storage, modality: Modality, source: Source, plan: SourcePlan, trusting_files: bool = True
+    ) -> None:
         self.storage = storage
         self.source = source
         self.plan = plan
@@ -26,12 +30,11 @@ class SourceState:
         self._state: LedgerState | None = None
         self._cuts: dict[str, list[Cut]] = {}
         self._prefix: list[Receipt] = []
-        self._prefix_blocks = 0
-        self._complete = False
-        self._chunks: list[tuple[np.ndarray, np.ndarray]] = []
+        self._frontier = Place(0, 0)  # the first block that is not committed
+        self.committed_samples = CommittedSamples(storage, self.folder.samples, trusting_files)
 
     def open_ledger(self, run: str, epoch: int) -> Ledger:
-        self.ledger = Ledger(self.storage, self.folder.ledger, run, epoch)
+        self.ledger = Ledger(self.storage, self.folder.ledger, run, epoch, self.committed)
         return self.ledger
 
     @property
@@ -50,7 +53,7 @@ class SourceState:
         receipts = self.committed.receipts.get(index_id(file.path), ())
         return len(receipts) if receipts and receipts[-1].cursor is None else 0
 
-    def cuts_of(self, file: InputFile) -> Iterator[Cut] | Sequence[Cut] | None:
+    def cuts_of(self, file: InputFile) -> Cuts | None:
         """The file's cuts in order; None where they need an index pass that is not finished."""
         blind = readers.plan_cuts(self.source, file)
         if blind is not None:
@@ -68,7 +71,7 @@ class SourceState:
 
     def prefix(self) -> list[Receipt]:
         """Receipts of every segment before the first gap, in canonical order; extended as blocks are committed."""
-        if not self._complete:
+        if not self._at_end:
             self._extend_prefix()
         return self._prefix
 
@@ -76,16 +79,17 @@ class SourceState:
     def complete(self) -> bool:
         """Whether every block that the source has is committed."""
         self.prefix()
-        return self._complete
+        return self._at_end
 
     def samples(self) -> Samples:
         """Sizes and hashes of the prefix's samples."""
-        for receipt in self.prefix()[len(self._chunks) :]:
-            table = store.read_rows(self.storage, receipt.outputs["rows.parquet"].key, ["bytes", "sha256"])
-            self._chunks.append(store.sizes_and_hashes(table))
-        sizes = [chunk[0] for chunk in self._chunks] or [np.empty(0, np.uint32)]
-        hashes = [chunk[1] for chunk in self._chunks] or [np.empty((0, 2), np.uint64)]
-        return Samples(np.concatenate(sizes), np.concatenate(hashes), self.complete)
+        self.committed_samples.extend(self.prefix())
+        return Samples(self.committed_samples.sizes(), self.committed_samples.hashes, self.complete)
+
+    def missing(self) -> Iterator[tuple[Place, InputFile, Cut | None]]:
+        """All blocks from the first one that is not committed on."""
+        self.prefix()
+        return blocks_from(self.plan.files, self.cuts_of, self._frontier)
 
     def decoded(self) -> Iterator[Receipt]:
         """Every decode receipt, before and after a gap."""
@@ -95,41 +99,31 @@ class SourceState:
 
     def count_blocks(self) -> tuple[int, int | None]:
         """Blocks done, and blocks in all (None where an index pass is still to come)."""
+        done = sum(
+            1 for block in self.committed.receipts if not block.startswith("index-") and self.committed.done(block)
+        )
         total = 0
         for file in self.plan.files:
             cuts = self.cuts_of(file)
             if cuts is None:
-                return self._count_done(), None
-            total += sum(1 for _ in cuts)
-        return self._count_done(), total
+                return done, None
+            total += len(cuts)
+        return done, total
 
     def input_bytes(self) -> int:
         return sum(file.size for file in self.plan.files)
 
-    def _count_done(self) -> int:
-        return sum(
-            1 for block in self.committed.receipts if not block.startswith("index-") and self.committed.done(block)
-        )
+    @property
+    def _at_end(self) -> bool:
+        return self._frontier.file == len(self.plan.files)
 
     def _extend_prefix(self) -> None:
-        for number, (file, cut) in enumerate(self._all_blocks()):
-            if number < self._prefix_blocks:
-                continue
+        for place, file, cut in blocks_from(self.plan.files, self.cuts_of, self._frontier):
+            self._frontier = place
             if cut is None:
                 return
             block = block_id(file.path, cut)
             if not self.committed.done(block):
                 return
             self._prefix.extend(self.committed.receipts[block])
-            self._prefix_blocks += 1
-        self._complete = True
-
-    def _all_blocks(self) -> Iterator[tuple[InputFile, Cut | None]]:
-        """Every block in canonical order; a None where the next file's index is not finished."""
-        for file in self.plan.files:
-            cuts = self.cuts_of(file)
-            if cuts is None:
-                yield file, None
-                return
-            for _, cut in blocks_of(file, cuts):
-                yield file, cut
+        self._frontier = Place(len(self.plan.files), 0)

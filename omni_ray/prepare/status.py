@@ -43,11 +43,14 @@ def asked_of(request: store.Request) -> Asked:
     return Asked(sources, frozenset(source.name for source in sources), request.category_weights)
 
 
-def load_states(storage: Storage, modality: Modality, asked: Asked) -> dict[str, SourceState]:
+def load_states(
+    storage: Storage, modality: Modality, asked: Asked, trusting_files: bool = True
+) -> dict[str, SourceState]:
+    """Every source as it stands; `trusting_files` as in `CommittedSamples`."""
     states = {}
     for source in asked.sources:
         plan = store.read_struct(storage, store.SourceFolder(modality, source.name).plan, SourcePlan)
-        state = SourceState(storage, modality, source, plan or make_plan(source.settings(), []))
+        state = SourceState(storage, modality, source, plan or make_plan(source.settings(), []), trusting_files)
         if plan is None:
             state.failures.append("never reached")
         states[source.name] = state

@@ -4,6 +4,7 @@
     combined.json                        what the production files were made from
     <source>/plan.json                   settings and pinned files
     <source>/ledger/<epoch>.jsonl        receipts (see `ledger`)
+    <source>/samples/*                   sizes and hashes of committed samples (see `samples`)
     <source>/index/<file>.<tag>.<seg>.*  index passes: cuts, members, gzip seek points
     <source>/blocks/<block>.<segment>.<tag>.{txt,rows.parquet,quarantine.jsonl}
 
@@ -76,6 +77,7 @@ class SourceFolder:
         self.root = f"{WORK}/{modality}/{name}"
         self.plan = f"{self.root}/plan.json"
         self.ledger = f"{self.root}/ledger"
+        self.samples = f"{self.root}/samples"
 
     def index(self, file_id: str, tag: str, segment: int, kind: str) -> str:
         return f"{self.root}/index/{file_id}.{tag}.{segment:04d}.{kind}"

@@ -36,7 +36,7 @@ def verify(storage: Storage, modality: Modality) -> list[str]:
     """
     request = load_request(storage, modality)
     asked = asked_of(request)
-    states = load_states(storage, modality, asked)
+    states = load_states(storage, modality, asked, trusting_files=False)
     problems: list[str] = []
     for state in states.values():
         problems += list(_source_problems(state))

@@ -4,7 +4,9 @@ from hypothesis import strategies as st
 from omni_ray.prepare.plan import (
     DecodeTask,
     IndexTask,
+    Place,
     block_id,
+    blocks_from,
     file_differences,
     fingerprint,
     next_tasks,
@@ -55,22 +57,38 @@ def test_differences_are_key_by_key() -> None:
     }
 
 
-@given(done=st.sets(st.integers(0, 39)), need=st.one_of(st.none(), st.integers(1, 500)), least=st.integers(1, 5))
-def test_next_tasks_are_the_first_missing_ones_and_enough(done: set[int], need: int | None, least: int) -> None:
+@given(
+    done=st.sets(st.integers(0, 39)),
+    need=st.one_of(st.none(), st.integers(1, 500)),
+    least=st.integers(1, 5),
+    most=st.integers(5, 60),
+)
+def test_next_tasks_are_the_first_missing_ones_and_enough(
+    done: set[int], need: int | None, least: int, most: int
+) -> None:
     order = [block_id(file.path, cut) for file in FILES for cut in cuts(10)]
     finished = {order[number] for number in done}
-    tasks = list(next_tasks(FILES, lambda file: cuts(10), finished.__contains__, need, 0.5, least))
+    blocks = blocks_from(FILES, lambda file: cuts(10), Place(0, 0))
+    tasks = list(next_tasks(blocks, finished.__contains__, need, 0.5, least, most))
     ids = [block_id(task.file.path, task.cut) for task in tasks if isinstance(task, DecodeTask)]
     missing = [block for block in order if block not in finished]
     assert ids == missing[: len(ids)]
     if need is None:
-        assert ids == missing
+        assert len(ids) == min(len(missing), most)
     else:
-        assert len(ids) == min(len(missing), max(least, -(-need // 5)))
+        assert len(ids) == min(len(missing), max(least, -(-need // 5)), most)
+
+
+@given(start=st.integers(0, 39))
+def test_blocks_go_on_from_any_place(start: int) -> None:
+    every = list(blocks_from(FILES, lambda file: cuts(10), Place(0, 0)))
+    assert [place for place, _, _ in every] == [Place(file, cut) for file in range(4) for cut in range(10)]
+    assert list(blocks_from(FILES, lambda file: cuts(10), every[start][0])) == every[start:]
 
 
 def test_files_without_an_index_are_indexed_only_as_far_as_needed() -> None:
-    tasks = list(next_tasks(FILES, lambda file: None, lambda block: False, 150, 1.0, 1))
+    blocks = blocks_from(FILES, lambda file: None, Place(0, 0))
+    tasks = list(next_tasks(blocks, lambda block: False, 150, 1.0, 1, 100))
     assert tasks == [IndexTask(FILES[0]), IndexTask(FILES[1])]
 
 

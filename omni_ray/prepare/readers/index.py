@@ -11,7 +11,7 @@ from omni_ray.prepare.readers import tables
 from omni_ray.prepare.readers.archives import tar_members, zip_members
 from omni_ray.prepare.readers.layout import CUT_BLIND, format_of, layout_of
 from omni_ray.prepare.readers.opening import Content, export_seek_points, opened
-from omni_ray.prepare.readers.plan import byte_cuts
+from omni_ray.prepare.readers.plan import ByteCuts
 from omni_ray.prepare.readers.steps import Task
 from omni_ray.prepare.readers.streams import CHUNK_BYTES, MIB, Damaged
 from omni_ray.prepare.records import Cut, IndexPart, InputFile, Member
@@ -91,7 +91,7 @@ def _is_grouped(source: Source, member: Member) -> bool:
 
 
 def _member_cuts(source: Source, member: Member, position: int) -> Iterator[Cut]:
-    yield from byte_cuts(member.size, source.block_bytes, member=str(position))
+    yield from ByteCuts(member.size, source.block_bytes, member=str(position))
 
 
 def _parquet_cuts(content: Content) -> list[Cut]:
