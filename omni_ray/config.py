@@ -13,10 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from omni_ray import journal, json_text
 from omni_ray.errors import ConfigError
+from omni_ray.schedule import Record, by_hand
 from omni_ray.storage import LocalStorage
 
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
+MOST = 2**63 - 1  # what an array index can be
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Whole = Annotated[int, Field(ge=0, le=MOST)]
+Several = Annotated[int, Field(ge=2, le=MOST)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -53,14 +56,18 @@ class Figures(Section):
     checkpoint_freq: Count
 
 
+FigureName = Literal["max_steps", "max_epochs", "warmup_steps", "val_freq", "checkpoint_freq"]
+
+
 class DerivedFrom(Section):
-    """What the five values were derived from, and what was written: a value that differs since was set by hand."""
+    """What the five values were derived from, and what they were then: a value that differs since was set by hand."""
 
     policy: Literal["table", "tokens", "original"]  # original: the starting values that users of the original know
     samples: Count
     batch_size: Count
     gradient_accumulation_steps: Count
     world_size: Count
+    by_hand: list[FigureName] = []  # what stood as set by hand when the others were derived
     values: Figures
 
 
@@ -97,11 +104,13 @@ class StageConfig(Section):
         return {key: getattr(self, key) for key in Figures.model_fields}
 
     @property
-    def recorded(self) -> dict[str, int | float] | None:
-        return None if self.derived_from is None else self.derived_from.values.model_dump()
+    def recorded(self) -> Record | None:
+        """None where the figures were never derived, so that all of them stand."""
+        record = self.derived_from
+        return None if record is None else Record(record.values.model_dump(), frozenset(record.by_hand))
 
     def problems(self) -> Iterator[Problem]:
-        if self.warmup_steps > self.max_steps:
+        if self.warmup_steps > self.max_steps and "warmup_steps" in by_hand(self.figures, self.recorded):
             yield Problem("warmup_steps", self.warmup_steps, f"at most max_steps = {self.max_steps}")
         if self.derived_from is not None and self.derived_from.values.warmup_steps > self.derived_from.values.max_steps:
             values = self.derived_from.values
@@ -111,12 +120,12 @@ class StageConfig(Section):
 class ThinkerShape(Section):
     """The decoder-only language model."""
 
-    vocab_size: Annotated[int, Field(ge=2)]
+    vocab_size: Several
     n_layers: Count
     d_model: Count
     d_ff: Count
     n_heads: Count
-    ctx_len: Annotated[int, Field(ge=2)]
+    ctx_len: Several
     rope_theta: Positive = 10000
     use_gqa: bool = True
     kv_groups: Count = 1
@@ -155,7 +164,7 @@ class AudioEncConfig(StageConfig):
     n_layers: Count
     n_heads: Count
     d_ff: Count
-    ctc_vocab_size: Annotated[int, Field(ge=2)]
+    ctc_vocab_size: Several
     max_text_len: Count
     train_csv: Text
 
@@ -181,7 +190,7 @@ class VisionConfig(StageConfig):
     n_heads: Count
     d_ff: Count
     embed_dim: Count
-    vocab_size: Annotated[int, Field(ge=2)]
+    vocab_size: Several
     temperature: Positive
     train_manifest: Text
     image_root: Text
@@ -201,7 +210,7 @@ class TalkerConfig(StageConfig):
     n_heads: Count
     d_ff: Count
     codebooks: Count
-    codebook_size: Annotated[int, Field(ge=2)]
+    codebook_size: Several
     rope_theta: Positive = 10000
     frame_rate: Positive
     frame_ms: Positive
@@ -251,7 +260,7 @@ class OmniSftConfig(StageConfig):
     audio_ckpt: Text
     vision_ckpt: Text
     talker_ckpt: Text
-    ctx_len: Annotated[int, Field(ge=2)]
+    ctx_len: Several
     thinker: ThinkerShape
     prompt: str = ""
     sft_mix: SftMix
@@ -349,8 +358,8 @@ def _section(model: type[BaseModel], key: str) -> type[BaseModel]:
 
 
 def _heads(d_model: int, n_heads: int, rope: bool = False) -> Iterator[Problem]:
-    fits = [heads for heads in _divisors(d_model) if not rope or d_model // heads % 2 == 0]
-    if n_heads not in fits:
+    if d_model % n_heads or (rope and d_model // n_heads % 2):
+        fits = [heads for heads in _divisors(d_model) if not rope or d_model // heads % 2 == 0]
         even = " with an even width per head, which rotary positions need" if rope else ""
         yield Problem("n_heads", n_heads, f"a divisor of d_model = {d_model}{even}: {fits}")
 
@@ -361,4 +370,5 @@ def _groups(use_gqa: bool, n_heads: int, kv_groups: int) -> Iterator[Problem]:
 
 
 def _divisors(number: int) -> list[int]:
-    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+    """Those up to 1,024: larger ones are no sensible number of heads, groups or pixels."""
+    return [divisor for divisor in range(1, min(number, 1_024) + 1) if number % divisor == 0]

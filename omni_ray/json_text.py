@@ -52,6 +52,8 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         what = f"line {error.lineno}, column {error.colno}: {error.msg}"
         raise ConfigError(f"{where}: {what}; one JSON object is allowed") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: a number of thousands of digits, or thousands of nested brackets") from error
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: holds a JSON {type(value).__name__}; one object is allowed: {{...}}")
     return value

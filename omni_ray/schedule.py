@@ -6,11 +6,11 @@ depends on rounding of a float.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Protocol
 
 from omni_ray.errors import Refused, UsageError
 
@@ -28,19 +28,48 @@ EPOCHS_BY_SAMPLES = (
 )
 MOST_USEFUL_EPOCHS = 4  # up to here repeated tokens are worth about as much as new ones: arXiv 2305.16264
 MOST_EPOCHS = 16  # beyond, repeating adds next to nothing: the same
-DECAY_FRACTION = Fraction(1, 5)
+DECAY_FRACTION = 0.2
+BY_HAND = "set by hand"
+WHY_VAL = "ten times an epoch, in 100 to 1,000 steps, at most max_steps"
+WHY_CHECKPOINT = "once an epoch, in 1,000 to 10,000 steps, at most max_steps"
+
+Figure = int | float
+Reasoned = tuple[Figure, str]  # a figure and the sentence that says why
+
+
+class Policy(Protocol):
+    """How epochs and warmup are chosen; everything else follows from them."""
+
+    @property
+    def shape(self) -> Shape: ...
+
+    @property
+    def decay_fraction(self) -> float: ...
+
+    def epochs(self, samples: int) -> Reasoned: ...
+
+    def warmup(self, max_steps: int) -> Reasoned: ...
 
 
 @dataclass(frozen=True)
 class Table:
-    """Epochs by the number of samples, 5 % warmup, cosine decay: what users of the original know."""
+    """Epochs by the number of samples and 5 % warmup: what users of the original know."""
 
-    name = "table"
+    shape: Shape = "cosine"
+    decay_fraction: float = DECAY_FRACTION
+
+    def epochs(self, samples: int) -> Reasoned:
+        least, epochs, span = next(row for row in EPOCHS_BY_SAMPLES if samples >= row[0])
+        bound = f"from {least:,} samples on" if least else f"below {EPOCHS_BY_SAMPLES[-2][0]:,} samples"
+        return epochs, f"{bound}, {span} epochs are usual"
+
+    def warmup(self, max_steps: int) -> Reasoned:
+        return max(1, max_steps // 20), f"5 % of {max_steps:,} steps, at least 1"
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Epochs by how many tokens a model of this size is worth training on; WSD decay.
+    """Epochs by how many tokens a model of this size is worth training on, 2 % warmup, WSD decay.
 
     `unique_tokens` is what the data hold, `parameters` what the model has, `ratio` the tokens per parameter.
     """
@@ -49,15 +78,38 @@ class Tokens:
     parameters: int
     ratio: int = 20  # arXiv 2203.15556
     allow_repetition: bool = False
-    name = "tokens"
+    shape: Shape = "wsd"
+    decay_fraction: float = DECAY_FRACTION
 
     def __post_init__(self) -> None:
         _positive(unique_tokens=self.unique_tokens, parameters=self.parameters)
         if not 12 <= self.ratio <= 20:
             raise UsageError(f"ratio = {self.ratio}: tokens per parameter lie in 12 to 20")
 
+    def epochs(self, samples: int) -> Reasoned:
+        wanted = self.ratio * self.parameters
+        passes = Fraction(wanted, self.unique_tokens)
+        need = (
+            f"{self.ratio} tokens for each of {self.parameters:,} parameters are {wanted:,} tokens, "
+            f"{float(passes):.3g} times the {self.unique_tokens:,} unique ones"
+        )
+        if passes > MOST_EPOCHS and not self.allow_repetition:
+            raise Refused(
+                f"{need}; more than {MOST_EPOCHS} repetitions teach next to nothing (arXiv 2305.16264): "
+                "add data, take a smaller model, or allow it with --allow-repetition"
+            )
+        if passes > MOST_USEFUL_EPOCHS:
+            return MOST_USEFUL_EPOCHS, f"{need}; {MOST_USEFUL_EPOCHS} epochs are the most that repay (arXiv 2305.16264)"
+        if passes < 1:
+            return 1, f"{need}; each is seen once"
+        rounded = math.ceil(passes * 100) / 100  # in hundredths, upwards, so that no token of the wanted is left out
+        return int(rounded) if rounded == int(rounded) else rounded, need
 
-Policy = Table | Tokens
+    def warmup(self, max_steps: int) -> Reasoned:
+        steps = min(max(20, max_steps // 50), 2_000, max_steps)
+        return steps, f"2 % of {max_steps:,} steps, in 20 to 2,000, at most all of them"
+
+
 TABLE = Table()
 
 
@@ -66,7 +118,7 @@ class Schedule:
     """A run's length in optimizer steps. `why` holds one sentence for each of the other figures, by its name."""
 
     steps_per_epoch: int
-    epochs: int | float
+    epochs: Figure
     max_steps: int
     warmup_steps: int
     val_freq: int
@@ -75,7 +127,7 @@ class Schedule:
     decay_steps: int
     why: Mapping[str, str]
 
-    def figures(self) -> dict[str, int | float]:
+    def figures(self) -> dict[str, Figure]:
         """The five values that a config holds, under its keys."""
         return {
             "max_steps": self.max_steps,
@@ -86,37 +138,58 @@ class Schedule:
         }
 
 
-def derive(samples: int, batch_size: int, grad_accum: int, world_size: int, policy: Policy = TABLE) -> Schedule:
-    """The schedule for so many samples.
+def derive(
+    samples: int,
+    batch_size: int,
+    grad_accum: int,
+    world_size: int,
+    policy: Policy = TABLE,
+    stands: Mapping[str, Figure] = MappingProxyType({}),
+) -> Schedule:
+    """The schedule for so many samples. Figures in `stands`, under the configs' keys, were set by hand and stay; the
+    others follow them.
 
     Raises:
-        UsageError: where a figure is not positive.
+        UsageError: where a figure is not positive, or a warmup set by hand is longer than the run.
         Refused: where the tokens policy would repeat the data more than 16 times.
     """
     _positive(samples=samples, batch_size=batch_size, grad_accum=grad_accum, world_size=world_size)
     per_epoch, why_per_epoch = _steps_per_epoch(samples, batch_size, grad_accum, world_size)
     why = {"steps_per_epoch": why_per_epoch}
-    epochs: int | float
-    shape: Shape
-    if isinstance(policy, Table):
-        shape = "cosine"
-        epochs, why["epochs"] = _table_epochs(samples)
-        max_steps = _times(per_epoch, epochs)
-        warmup = max(1, max_steps // 20)
-        decay = max_steps - warmup
-        why["warmup_steps"] = f"5 % of {max_steps:,} steps, at least 1"
-        why["decay_steps"] = "cosine over all steps after the warmup"
-    else:
-        shape = "wsd"
-        epochs, why["epochs"] = _token_epochs(policy)
-        max_steps = _times(per_epoch, epochs)
-        warmup = min(max(20, max_steps // 50), 2_000, max_steps)
-        decay = min(_times(max_steps, DECAY_FRACTION), max_steps - warmup)
-        why["warmup_steps"] = f"2 % of {max_steps:,} steps, in 20 to 2,000, at most all of them"
-        why["decay_steps"] = "linear over the last 20 % of the steps, after a stable phase at the peak (WSD)"
-    why["max_steps"] = f"{per_epoch:,} steps/epoch x {epochs:g} epochs"
-    val, checkpoint, more = _intervals(per_epoch, max_steps)
-    return Schedule(per_epoch, epochs, max_steps, warmup, val, checkpoint, shape, decay, MappingProxyType(why | more))
+
+    def figure(key: str, derived: Callable[[], Reasoned]) -> Figure:
+        value, why[key.replace("max_epochs", "epochs")] = (stands[key], BY_HAND) if key in stands else derived()
+        return value
+
+    epochs = figure("max_epochs", lambda: policy.epochs(samples))
+    max_steps = int(
+        figure("max_steps", lambda: (_times(per_epoch, epochs), f"{per_epoch:,} steps/epoch x {epochs:,} epochs"))
+    )
+    warmup = int(figure("warmup_steps", lambda: policy.warmup(max_steps)))
+    if warmup > max_steps:
+        raise UsageError(
+            f"warmup_steps = {warmup:,}: longer than the run; allowed is at most max_steps = {max_steps:,}"
+        )
+    val = figure("val_freq", lambda: (min(max(per_epoch // 10, 100), 1_000, max_steps), WHY_VAL))
+    checkpoint = figure("checkpoint_freq", lambda: (min(max(per_epoch, 1_000), 10_000, max_steps), WHY_CHECKPOINT))
+    decay, why["decay_steps"] = _decay(policy, max_steps, warmup)
+    frozen = MappingProxyType(why)
+    return Schedule(per_epoch, epochs, max_steps, warmup, int(val), int(checkpoint), policy.shape, decay, frozen)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a config's figures were when they were written, and which of them stood as set by hand already."""
+
+    values: Mapping[str, Figure]
+    by_hand: frozenset[str] = frozenset()
+
+
+def by_hand(current: Mapping[str, Figure], record: Record | None) -> frozenset[str]:
+    """The figures that somebody set, before or after the others were derived; all five where nothing was recorded."""
+    if record is None:
+        return frozenset(FIGURES)
+    return record.by_hand | {key for key in FIGURES if current[key] != record.values[key]}
 
 
 @dataclass(frozen=True)
@@ -128,56 +201,46 @@ class Launch:
     line: str
 
 
-def by_hand(current: Mapping[str, int | float], recorded: Mapping[str, int | float] | None) -> frozenset[str]:
-    """The figures that somebody set after they were derived; all five where nothing was recorded."""
-    return frozenset(key for key in FIGURES if recorded is None or current[key] != recorded[key])
+@dataclass(frozen=True)
+class _AsRecorded:
+    """The epochs of a config, and the warmup that it recorded, as a share of all steps."""
+
+    max_epochs: Figure
+    record: Mapping[str, Figure]
+    shape: Shape
+    decay_fraction: float
+
+    def epochs(self, samples: int) -> Reasoned:
+        return self.max_epochs, "the config's"
+
+    def warmup(self, max_steps: int) -> Reasoned:
+        share = Fraction(int(self.record["warmup_steps"]), int(self.record["max_steps"]))
+        steps = min(_times(max_steps, share), max_steps) if share else 0
+        return steps, f"{float(share):.2%} of {max_steps:,} steps, as recorded"
 
 
 def rederive(
-    current: Mapping[str, int | float],
-    recorded: Mapping[str, int | float] | None,
+    current: Mapping[str, Figure],
+    record: Record | None,
     rows: int,
     batch_size: int,
     grad_accum: int,
     world_size: int,
     shape: Shape = "cosine",
-    decay_fraction: float = float(DECAY_FRACTION),
+    decay_fraction: float = DECAY_FRACTION,
 ) -> Launch:
     """Derive once more at launch, from the rows that are trained at the world size that runs.
 
-    `current` holds the five figures of the config, `recorded` the five that were written into it when it was derived.
-    Figures set by hand stand. Epochs are the config's; the warmup keeps its recorded share of all steps, and
-    `decay_fraction` is a share already.
+    `current` holds the five figures of the config. Those set by hand stand. Epochs are the config's; the warmup keeps
+    its recorded share of all steps, and `decay_fraction` is a share already.
 
     Raises:
-        UsageError: where a figure is not positive, or a warmup set by hand is longer than the run.
+        UsageError: as `derive`.
     """
-    _positive(rows=rows, batch_size=batch_size, grad_accum=grad_accum, world_size=world_size)
-    _positive(**current)
-    per_epoch, why_per_epoch = _steps_per_epoch(rows, batch_size, grad_accum, world_size)
-    stands = by_hand(current, recorded)
-    epochs = current["max_epochs"]
-    max_steps = int(current["max_steps"]) if "max_steps" in stands else _times(per_epoch, epochs)
-    why = {"steps_per_epoch": why_per_epoch, "epochs": "the config's"}
-    why["max_steps"] = f"{per_epoch:,} steps/epoch x {epochs:g} epochs"
-    val, checkpoint, more = _intervals(per_epoch, max_steps)
-    why |= more
-    if recorded is None or "warmup_steps" in stands:
-        warmup = int(current["warmup_steps"])
-    else:
-        share = Fraction(int(recorded["warmup_steps"]), int(recorded["max_steps"]))
-        warmup = min(max(1, _times(max_steps, share)), max_steps)
-        why["warmup_steps"] = f"{float(share):.2%} of {max_steps:,} steps, as recorded"
-    if warmup > max_steps:
-        raise UsageError(
-            f"warmup_steps = {warmup:,}: set by hand, and longer than the run of {max_steps:,} steps; set it lower"
-        )
-    val = int(current["val_freq"]) if "val_freq" in stands else val
-    checkpoint = int(current["checkpoint_freq"]) if "checkpoint_freq" in stands else checkpoint
-    why |= dict.fromkeys(("epochs" if key == "max_epochs" else key for key in stands), "set by hand")
-    decay, why["decay_steps"] = _decay(shape, decay_fraction, max_steps, warmup)
-    schedule = Schedule(per_epoch, epochs, max_steps, warmup, val, checkpoint, shape, decay, MappingProxyType(why))
-    return Launch(schedule, stands, _line(current, schedule, stands, rows, batch_size * grad_accum * world_size))
+    hand = by_hand(current, record)
+    policy = _AsRecorded(current["max_epochs"], {} if record is None else record.values, shape, decay_fraction)
+    schedule = derive(rows, batch_size, grad_accum, world_size, policy, {key: current[key] for key in hand})
+    return Launch(schedule, hand, _line(current, schedule, hand, rows, batch_size * grad_accum * world_size))
 
 
 def scale_lr(lr: float, how: LrScaling, batch_size: int, grad_accum: int, world_size: int) -> tuple[float, str]:
@@ -217,59 +280,18 @@ def _steps_per_epoch(samples: int, batch_size: int, grad_accum: int, world_size:
     return samples // together, f"{samples:,} samples // {product}"
 
 
-def _table_epochs(samples: int) -> tuple[int, str]:
-    least, epochs, span = next(row for row in EPOCHS_BY_SAMPLES if samples >= row[0])
-    bound = f"from {least:,} samples on" if least else f"below {EPOCHS_BY_SAMPLES[-2][0]:,} samples"
-    return epochs, f"{bound}, {span} epochs are usual"
-
-
-def _token_epochs(policy: Tokens) -> tuple[int | float, str]:
-    wanted = policy.ratio * policy.parameters
-    passes = Fraction(wanted, policy.unique_tokens)
-    need = (
-        f"{policy.ratio} tokens for each of {policy.parameters:,} parameters are {wanted:,} tokens, "
-        f"{float(passes):.3g} times the {policy.unique_tokens:,} unique ones"
-    )
-    if passes > MOST_EPOCHS and not policy.allow_repetition:
-        raise Refused(
-            f"{need}; more than {MOST_EPOCHS} repetitions teach next to nothing (arXiv 2305.16264): "
-            "add data, take a smaller model, or allow it with --allow-repetition"
-        )
-    if passes > MOST_USEFUL_EPOCHS:
-        return MOST_USEFUL_EPOCHS, f"{need}; {MOST_USEFUL_EPOCHS} epochs are the most that repay (arXiv 2305.16264)"
-    if passes < 1:
-        return 1, f"{need}; each is seen once"
-    rounded = math.ceil(passes * 100) / 100  # in hundredths, upwards, so that no token of the wanted is left out
-    return int(rounded) if rounded == int(rounded) else rounded, need
-
-
-def _intervals(per_epoch: int, max_steps: int) -> tuple[int, int, dict[str, str]]:
-    val = min(max(per_epoch // 10, 100), 1_000, max_steps)
-    checkpoint = min(max(per_epoch, 1_000), 10_000, max_steps)
-    return (
-        val,
-        checkpoint,
-        {
-            "val_freq": "ten times an epoch, in 100 to 1,000 steps, at most max_steps",
-            "checkpoint_freq": "once an epoch, in 1,000 to 10,000 steps, at most max_steps",
-        },
-    )
-
-
-def _decay(shape: Shape, fraction: float, max_steps: int, warmup: int) -> tuple[int, str]:
-    if shape == "cosine":
+def _decay(policy: Policy, max_steps: int, warmup: int) -> tuple[int, str]:
+    if policy.shape == "cosine":
         return max_steps - warmup, "cosine over all steps after the warmup"
-    steps = min(_times(max_steps, fraction), max_steps - warmup)
-    return steps, f"linear over the last {fraction:.0%} of the steps (WSD)"
+    steps = min(_times(max_steps, policy.decay_fraction), max_steps - warmup)
+    return steps, f"linear over the last {policy.decay_fraction:.0%} of the steps, after a stable phase (WSD)"
 
 
-def _line(
-    current: Mapping[str, int | float], schedule: Schedule, stands: frozenset[str], rows: int, global_batch: int
-) -> str:
+def _line(current: Mapping[str, Figure], schedule: Schedule, hand: frozenset[str], rows: int, global_batch: int) -> str:
     names = {"max_epochs": "epochs", "warmup_steps": "warmup"}
     parts = []
     for key, new in schedule.figures().items():
-        note = " (by hand)" if key in stands else ""
+        note = " (by hand)" if key in hand else ""
         change = f"{new:,}" if current[key] == new else f"{current[key]:,} -> {new:,}"
         parts.append(f"{names.get(key, key)} {change}{note}")
     return f"schedule for {rows:,} rows at global batch {global_batch:,}: " + ", ".join(parts)

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
@@ -380,21 +380,3 @@ def _copy_range(source: int, target: int, start: int, length: int) -> int:
             break
         done += count
     return done
-
-
-def write_all_or_none(storage: Storage, outputs: Iterable[tuple[str, bytes]]) -> None:
-    """Stage every output before the first becomes visible, so that a failed write leaves all of them as they were.
-
-    The renames at the end are one system call each: a kill between two of them is the caller's to recover from.
-    """
-    staged: list[Writer] = []
-    try:
-        for key, data in outputs:
-            writer = storage.writer(key)
-            staged.append(writer)
-            writer.write(data)
-        for writer in staged:
-            writer.commit()
-    finally:
-        for writer in staged:
-            writer.abort()
