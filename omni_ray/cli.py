@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from omni_ray import __version__
+from omni_ray.entry import guarded
 from omni_ray.errors import NotInThisVersion
 from omni_ray.prepare import command, retry, status, verify
 from omni_ray.prepare.options import parse_modality
@@ -22,7 +23,7 @@ LATER = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return command.guarded(lambda: _run(arguments))
+    return guarded(lambda: _run(arguments))
 
 
 def build_parser() -> argparse.ArgumentParser:

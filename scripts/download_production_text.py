@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from omni_ray.prepare.command import guarded, prepare
+from omni_ray.entry import guarded
+from omni_ray.prepare.command import prepare
 from omni_ray.prepare.options import add_arguments, to_options
 
 

@@ -16,7 +16,7 @@ DOORS = {
 }
 # Layers from the bottom up; a module imports from its own layer or from a lower one.
 LAYERS: list[set[str]] = [
-    {"errors", "faults"},
+    {"errors", "faults", "entry"},
     {"storage", "journal", "json_text", "config", "catalog", "schedule", "counting", "ledger", "lease"},
     {"runtime", "blocks"},
     {"prepare"},

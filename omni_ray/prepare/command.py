@@ -1,18 +1,15 @@
 """The prepare command: from options to exit code."""
 
 import argparse
-import os
 import shlex
-import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
 from omni_ray import faults
-from omni_ray.errors import BelowMinimum, Interrupted, OmniRayError, SourceFailed
+from omni_ray.entry import guarded
+from omni_ray.errors import BelowMinimum, SourceFailed
 from omni_ray.lease import Lease
 from omni_ray.prepare import combine, estimate, reset, store, synthetic
 from omni_ray.prepare.asking import (
@@ -57,35 +54,6 @@ def main(argv: Sequence[str]) -> int:
     )
     add_parser(parser)
     return guarded(lambda: run(parser.parse_args(argv)))
-
-
-def guarded(action: Callable[[], int]) -> int:
-    """Run a command; its errors become one message on stderr and an exit code."""
-    try:
-        with interruptible():
-            return action()
-    except OmniRayError as error:
-        print(f"omni_ray: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM acts like Ctrl-C; both end as Interrupted."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted("stopped; what was committed stays, the same command goes on from there") from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def prepare(options: Options) -> int:
