@@ -9,7 +9,7 @@ import signal
 from collections import Counter
 from typing import Literal
 
-Point = Literal["planning", "indexing", "decoding", "committing", "ledger", "combining", "publishing"]
+Point = Literal["planning", "indexing", "decoding", "committing", "ledger", "combining", "publishing", "updating"]
 
 _passed: Counter[str] = Counter()
 

@@ -6,6 +6,7 @@ when a process dies, keeps two writers apart and tells a journal in use from one
 """
 
 import fcntl
+import glob
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from omni_ray.errors import Refused, StorageError
-from omni_ray.storage import LocalStorage, Storage
+from omni_ray.faults import stop_here
+from omni_ray.storage import TEMP_PREFIX, LocalStorage, Storage
 
 JOURNAL = ".omni_ray-journal.json"
 
@@ -49,6 +51,10 @@ def write_together(folder: Path, contents: Mapping[str, str], based_on: Mapping[
             name: _Change(None if (old := based_on[name]) is None else _digest(old.encode()), text)
             for name, text in contents.items()
         }
+        for name in (JOURNAL, *contents):  # what a killed put of one of them left
+            for left in folder.glob(f"{TEMP_PREFIX}*-{glob.escape(name)}"):
+                left.unlink()
+        stop_here("updating")
         storage.put(JOURNAL, msgspec.json.format(msgspec.json.encode(_Journal(changes)), indent=1))
         _apply(storage)
 
@@ -98,7 +104,9 @@ def _apply(storage: Storage) -> tuple[str, ...]:
                 f"delete {storage.uri}/{JOURNAL} to keep the files as they are"
             )
     for name, change in journal.changes.items():
+        stop_here("updating")
         storage.put(name, change.content.encode())
+    stop_here("updating")
     storage.delete(JOURNAL)
     return tuple(journal.changes)
 

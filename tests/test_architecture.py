@@ -17,13 +17,13 @@ DOORS = {
 # Layers from the bottom up; a module imports from its own layer or from a lower one.
 LAYERS: list[set[str]] = [
     {"errors", "faults", "entry"},
-    {"storage", "journal", "json_text", "config", "catalog", "schedule", "counting", "ledger", "lease"},
+    {"storage", "journal", "json_text", "config", "catalog", "schedule", "counting", "datafiles", "ledger", "lease"},
     {"runtime", "blocks"},
     {"prepare"},
     {"models"},
     {"train"},
     {"tune"},
-    {"schedule_cli"},
+    {"update_configs", "schedule_cli", "schedule_plot"},
     {"cli"},
 ]
 WITHOUT_TORCH = {

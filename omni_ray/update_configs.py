@@ -1,0 +1,265 @@
+"""Deriving the five figures of every stage config from the data on disk, and writing them back.
+
+All configs change together or none does (`journal`); key order, formatting and every other key stay.
+"""
+
+import argparse
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from omni_ray import config, datafiles, faults, journal, json_text
+from omni_ray.config import STAGES, StageConfig
+from omni_ray.datafiles import KINDS, Found
+from omni_ray.entry import guarded
+from omni_ray.errors import ConfigError, UsageError
+from omni_ray.runtime import resolve_out
+from omni_ray.schedule import Figure, Schedule, Table, by_hand, derive
+from omni_ray.storage import LocalStorage, open_storage
+
+# The kinds of data that a stage trains on, by the key of its config that names the file.
+DATA_KEYS: dict[str, dict[json_text.KeyPath, str]] = {
+    "text": {("train_text",): "text"},
+    "audio": {("train_csv",): "audio"},
+    "vision": {("train_manifest",): "image"},
+    "talker": {("tts_csv",): "speech"},
+    "sft": {("sft_mix", "text_path"): "text", ("sft_mix", "image_manifest"): "image", ("sft_mix", "asr_csv"): "audio"},
+}
+ANALYSED_FOR = {"text": "text", "audio": "audio", "vision": "image", "talker": "speech"}  # stage -> what it adds
+LABELS = {  # of the figures; the last two only where they were set by hand
+    "max_epochs": "Recommended epochs",
+    "max_steps": "Max steps",
+    "warmup_steps": "Warmup steps",
+    "val_freq": "Validation every",
+    "checkpoint_freq": "Checkpoint every",
+}
+DIFF_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+
+
+@dataclass(frozen=True)
+class Current:
+    """A config as it is: its text, and what it says."""
+
+    path: Path
+    text: str
+    config: StageConfig
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What the data give for a stage. `schedule` respects what was set by hand, `alone` is the data's word."""
+
+    samples: int
+    world_size: int
+    schedule: Schedule
+    alone: Schedule
+    hand: frozenset[str]
+
+
+def read_configs(folder: Path, pending: Mapping[str, str]) -> dict[str, Current]:
+    """The stage configs of a folder, by stage; a stage whose file is not there is left out.
+
+    `pending` holds texts that an interrupted update has still to write.
+
+    Raises:
+        ConfigError: naming all that is wrong in all of them, or that there is none.
+    """
+    storage = LocalStorage(folder)
+    found: dict[str, Current] = {}
+    wrong: list[str] = []
+    for name, stage in STAGES.items():
+        path = folder / stage.file
+        if not storage.exists(stage.file):
+            continue
+        try:
+            text = pending.get(stage.file) or json_text.decode(storage.read(stage.file), str(path))
+            found[name] = Current(path, text, config.parse(text, stage.config, str(path)))
+        except ConfigError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    if not found:
+        files = ", ".join(stage.file for stage in STAGES.values())
+        raise ConfigError(f"{folder}: holds none of {files}; name the folder that does with --configs-dir")
+    return found
+
+
+def derive_stage(current: Current, samples: int, world_size: int) -> Derived:
+    """What so many samples give for a stage.
+
+    Raises:
+        ConfigError: where a figure set by hand does not go with them.
+    """
+    cfg = current.config
+    policy = Table(cfg.lr_schedule, cfg.decay_fraction)
+    hand = by_hand(cfg.figures, cfg.recorded)
+    alone = derive(samples, cfg.batch_size, cfg.gradient_accumulation_steps, world_size, policy)
+    stands = {key: value for key, value in cfg.figures.items() if key in hand}
+    try:
+        schedule = derive(samples, cfg.batch_size, cfg.gradient_accumulation_steps, world_size, policy, stands)
+    except UsageError as error:
+        raise ConfigError(f"{current.path}: {error}") from error
+    return Derived(samples, world_size, schedule, alone, hand)
+
+
+def samples_of(stage: str, found: Mapping[str, Found | None]) -> int | None:
+    """The samples that a stage counts, the largest of its kinds of data; None where one of them is missing."""
+    counts = [there.samples if (there := found[kind]) else 0 for kind in DATA_KEYS[stage].values()]
+    return max(counts) if all(counts) else None
+
+
+def new_text(stage: str, current: Current, derived: Derived, found: Mapping[str, Found | None]) -> str:
+    """The config's text with the derived figures, the data paths and the record.
+
+    Raises:
+        ConfigError: where the result would not be a valid config.
+    """
+    changes: dict[json_text.KeyPath, object] = {}
+    for path, kind in DATA_KEYS[stage].items():
+        if there := found[kind]:
+            changes[path] = there.path
+            if kind == "image":
+                changes[*path[:-1], "image_root"] = there.path.rpartition("/")[0]
+    figures = derived.schedule.figures()
+    changes |= {(key,): value for key, value in figures.items() if key not in derived.hand}
+    record: dict[str, object] = {
+        "policy": "table",
+        "samples": derived.samples,
+        "batch_size": current.config.batch_size,
+        "gradient_accumulation_steps": current.config.gradient_accumulation_steps,
+        "world_size": derived.world_size,
+    }
+    if derived.hand:
+        record["by_hand"] = [key for key in figures if key in derived.hand]
+    changes["derived_from",] = record | {"values": figures}
+    text = json_text.edit(current.text, changes)
+    config.parse(text, STAGES[stage].config, str(current.path))
+    return text
+
+
+def block(stage: str, derived: Derived | None, missing: Sequence[str]) -> Iterator[str]:
+    """The lines that are printed of a stage."""
+    yield f"[Stage {STAGES[stage].letter}] {STAGES[stage].title} ({STAGES[stage].file})"
+    if derived is None:
+        yield f"  Left alone: no {' and no '.join(missing)} data"
+        return
+    yield f"  Samples: {derived.samples:,}"
+    yield f"  Steps/epoch: {derived.schedule.steps_per_epoch:,}"
+    alone = derived.alone.figures()
+    for key, label in LABELS.items():
+        value: Figure = derived.schedule.figures()[key]
+        if key in derived.hand:
+            yield f"  {label}: {value:,} (set by hand; the data give {alone[key]:,})"
+        elif key not in ("val_freq", "checkpoint_freq"):
+            yield f"  {label}: {value:,}"
+
+
+def analyse(data_dir: str) -> Iterator[tuple[str, dict[str, Found | None]]]:
+    """Count the data stage by stage, saying what is found; each stage comes with all kinds that were counted so far.
+
+    Raises:
+        DataError: where a file is not what it should be.
+    """
+    storage = open_storage(resolve_out(data_dir))
+    found: dict[str, Found | None] = {}
+    for stage in STAGES:
+        if kind := ANALYSED_FOR.get(stage):
+            title, keys, _ = KINDS[kind]
+            print(f"[{len(found) + 1}] Analyzing {title} Dataset...", flush=True)
+            there = found[kind] = datafiles.find(storage, KINDS[kind], data_dir)
+            if there is None:
+                print(f"  No {kind} data: neither {' nor '.join(datafiles.join(data_dir, key) for key in keys)}\n")
+            else:
+                print(f"  {title} samples: {there.samples:,} (from {there.path})\n")
+        yield stage, found
+
+
+def update(data_dir: str, configs_dir: str, world_size: int, dry_run: bool) -> None:
+    """Derive every stage's figures from the data and write them, all or none; only show them with `dry_run`.
+
+    Raises:
+        ConfigError: where a config is wrong; DataError: where a data file is. Nothing is written then.
+        Refused: where a config changed meanwhile.
+    """
+    folder = Path(configs_dir)
+    pending = journal.pending(folder) if dry_run else {}
+    if not dry_run and (finished := journal.finish(folder)):
+        print(f"Finished an interrupted update of {', '.join(finished)}\n")
+    current = read_configs(folder, pending)
+    texts: dict[str, str] = {}
+    hand = False
+    for stage, found in analyse(data_dir):
+        missing = [kind for kind in DATA_KEYS[stage].values() if found[kind] is None]
+        samples, there = samples_of(stage, found), current.get(stage)
+        if there is None:
+            print(f"[Stage {STAGES[stage].letter}] {STAGES[stage].title}: {folder / STAGES[stage].file} is not there\n")
+            continue
+        derived = None if samples is None else derive_stage(there, samples, world_size)
+        print("\n".join(block(stage, derived, missing)) + "\n")
+        if derived is not None:
+            hand |= bool(derived.hand)
+            texts[STAGES[stage].file] = new_text(stage, there, derived, found)
+    if hand:
+        print("What was set by hand stands; to let the data decide, take its name out of derived_from.by_hand.")
+    old = {there.path.name: there.text for there in current.values()}
+    changed = {name: text for name, text in texts.items() if text != old[name]}
+    if not changed:
+        print("Nothing to change.")
+    elif dry_run:
+        show_difference(folder, old, changed)
+        print(f"Dry run: nothing written; {_files(changed)} would change.")
+    else:
+        journal.write_together(folder, changed, {name: old[name] for name in changed})
+        print(f"Updated {_files(changed)} in {folder}: {', '.join(changed)}")
+
+
+def _files(changed: Mapping[str, str]) -> str:
+    return "1 config" if len(changed) == 1 else f"{len(changed)} configs"
+
+
+def show_difference(folder: Path, old: Mapping[str, str], new: Mapping[str, str]) -> None:
+    """A unified difference, in colours on a terminal."""
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    for name, text in new.items():
+        path = str(folder / name)
+        before, after = old[name].splitlines(), text.splitlines()
+        for line in difflib.unified_diff(before, after, path, f"{path} (new)", n=1, lineterm=""):
+            bold = "bold" if line.startswith(("---", "+++")) else ""
+            console.print(line, style=bold or DIFF_COLOURS.get(line[:1], ""))
+        console.print()
+
+
+def count(text: str) -> int:
+    """A command line's whole number of 1 or more."""
+    if not text.isdecimal() or not 1 <= int(text[:20]) <= config.MOST:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r}: give a whole number of 1 to {config.MOST:,}")
+    return int(text)
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """The options that say where data and configs are, and how many workers train."""
+    parser.add_argument("--data-dir", default="data", metavar="DIR", help="where the data are (default: data)")
+    parser.add_argument("--configs-dir", default="configs", metavar="DIR", help="the stage configs (default: configs)")
+    parser.add_argument(
+        "--world-size", type=count, default=1, metavar="N", help="workers that will train together (default: 1)"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description="Derive steps, epochs, warmup and intervals of every stage from the data on disk, and write them "
+        "with the data paths into the stage configs. Values that you set by hand stay."
+    )
+    add_places(parser)
+    parser.add_argument("--dry-run", action="store_true", help="show it all with the difference; write nothing")
+    arguments = parser.parse_args(argv)
+    faults.arm()
+
+    def act() -> int:
+        update(arguments.data_dir, arguments.configs_dir, arguments.world_size, arguments.dry_run)
+        return 0
+
+    return guarded(act)
