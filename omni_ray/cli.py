@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from omni_ray import __version__
+from omni_ray import __version__, schedule_cli
 from omni_ray.entry import guarded
 from omni_ray.errors import NotInThisVersion
 from omni_ray.prepare import command, retry, status, verify
@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     again.add_argument("--reason", required=True, help="as `omni-ray status` names it; `all` for every reason")
     again.add_argument("--address", default="auto", metavar="auto|local|HOST:PORT", help="the Ray cluster")
     again.add_argument("--workers", type=int, metavar="N", help="CPUs of a local cluster (default: all)")
+    schedule_cli.add_parser(commands.add_parser("schedule", help="steps, warmup and intervals of every stage, and why"))
     for name in LATER:
         commands.add_parser(name, help="not in this version yet")
     return parser
@@ -53,6 +54,8 @@ def _run(argv: list[str]) -> int:
     arguments = build_parser().parse_args(argv)
     if arguments.command == "prepare":
         return command.run(arguments)
+    if arguments.command == "schedule":
+        return schedule_cli.run(arguments)
     storage = _storage(arguments)
     if arguments.command == "retry":
         return retry.retry(storage, "text", arguments.reason, arguments.address, arguments.workers)

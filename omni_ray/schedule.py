@@ -91,7 +91,7 @@ class Tokens:
         passes = Fraction(wanted, self.unique_tokens)
         need = (
             f"{self.ratio} tokens for each of {self.parameters:,} parameters are {wanted:,} tokens, "
-            f"{float(passes):.3g} times the {self.unique_tokens:,} unique ones"
+            f"{float(passes):,.2f} times the {self.unique_tokens:,} unique ones"
         )
         if passes > MOST_EPOCHS and not self.allow_repetition:
             raise Refused(
@@ -216,7 +216,7 @@ class _AsRecorded:
     def warmup(self, max_steps: int) -> Reasoned:
         share = Fraction(int(self.record["warmup_steps"]), int(self.record["max_steps"]))
         steps = min(_times(max_steps, share), max_steps) if share else 0
-        return steps, f"{float(share):.2%} of {max_steps:,} steps, as recorded"
+        return steps, f"{100 * float(share):.3g} % of {max_steps:,} steps, as recorded"
 
 
 def rederive(
@@ -284,7 +284,7 @@ def _decay(policy: Policy, max_steps: int, warmup: int) -> tuple[int, str]:
     if policy.shape == "cosine":
         return max_steps - warmup, "cosine over all steps after the warmup"
     steps = min(_times(max_steps, policy.decay_fraction), max_steps - warmup)
-    return steps, f"linear over the last {policy.decay_fraction:.0%} of the steps, after a stable phase (WSD)"
+    return steps, f"linear over the last {100 * policy.decay_fraction:g} % of the steps, after a stable phase (WSD)"
 
 
 def _line(current: Mapping[str, Figure], schedule: Schedule, hand: frozenset[str], rows: int, global_batch: int) -> str:

@@ -5,9 +5,10 @@ All configs change together or none does (`journal`); key order, formatting and 
 
 import argparse
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from omni_ray.datafiles import KINDS, Found
 from omni_ray.entry import guarded
 from omni_ray.errors import ConfigError, UsageError
 from omni_ray.runtime import resolve_out
-from omni_ray.schedule import Figure, Schedule, Table, by_hand, derive
+from omni_ray.schedule import Figure, Policy, Schedule, Table, by_hand, derive
 from omni_ray.storage import LocalStorage, open_storage
 
 # The kinds of data that a stage trains on, by the key of its config that names the file.
@@ -28,7 +29,6 @@ DATA_KEYS: dict[str, dict[json_text.KeyPath, str]] = {
     "talker": {("tts_csv",): "speech"},
     "sft": {("sft_mix", "text_path"): "text", ("sft_mix", "image_manifest"): "image", ("sft_mix", "asr_csv"): "audio"},
 }
-ANALYSED_FOR = {"text": "text", "audio": "audio", "vision": "image", "talker": "speech"}  # stage -> what it adds
 LABELS = {  # of the figures; the last two only where they were set by hand
     "max_epochs": "Recommended epochs",
     "max_steps": "Max steps",
@@ -87,28 +87,23 @@ def read_configs(folder: Path, pending: Mapping[str, str]) -> dict[str, Current]
     return found
 
 
-def derive_stage(current: Current, samples: int, world_size: int) -> Derived:
-    """What so many samples give for a stage.
+def derive_stage(current: Current, samples: int, world_size: int, policy: Policy | None = None) -> Derived:
+    """What so many samples give for a stage, by the table policy unless another is given.
 
     Raises:
         ConfigError: where a figure set by hand does not go with them.
     """
     cfg = current.config
-    policy = Table(cfg.lr_schedule, cfg.decay_fraction)
+    batch, accumulation = cfg.batch_size, cfg.gradient_accumulation_steps
+    policy = policy or Table(cfg.lr_schedule, cfg.decay_fraction)
     hand = by_hand(cfg.figures, cfg.recorded)
-    alone = derive(samples, cfg.batch_size, cfg.gradient_accumulation_steps, world_size, policy)
+    alone = derive(samples, batch, accumulation, world_size, policy)
     stands = {key: value for key, value in cfg.figures.items() if key in hand}
     try:
-        schedule = derive(samples, cfg.batch_size, cfg.gradient_accumulation_steps, world_size, policy, stands)
+        schedule = derive(samples, batch, accumulation, world_size, policy, stands)
     except UsageError as error:
         raise ConfigError(f"{current.path}: {error}") from error
     return Derived(samples, world_size, schedule, alone, hand)
-
-
-def samples_of(stage: str, found: Mapping[str, Found | None]) -> int | None:
-    """The samples that a stage counts, the largest of its kinds of data; None where one of them is missing."""
-    counts = [there.samples if (there := found[kind]) else 0 for kind in DATA_KEYS[stage].values()]
-    return max(counts) if all(counts) else None
 
 
 def new_text(stage: str, current: Current, derived: Derived, found: Mapping[str, Found | None]) -> str:
@@ -140,12 +135,15 @@ def new_text(stage: str, current: Current, derived: Derived, found: Mapping[str,
     return text
 
 
-def block(stage: str, derived: Derived | None, missing: Sequence[str]) -> Iterator[str]:
+def heading(stage: str) -> str:
+    """How a stage is called."""
+    letter, title, file, _ = STAGES[stage]
+    return f"[Stage {letter}] {title} ({file})"
+
+
+def block(stage: str, derived: Derived) -> Iterator[str]:
     """The lines that are printed of a stage."""
-    yield f"[Stage {STAGES[stage].letter}] {STAGES[stage].title} ({STAGES[stage].file})"
-    if derived is None:
-        yield f"  Left alone: no {' and no '.join(missing)} data"
-        return
+    yield heading(stage)
     yield f"  Samples: {derived.samples:,}"
     yield f"  Steps/epoch: {derived.schedule.steps_per_epoch:,}"
     alone = derived.alone.figures()
@@ -157,24 +155,44 @@ def block(stage: str, derived: Derived | None, missing: Sequence[str]) -> Iterat
             yield f"  {label}: {value:,}"
 
 
-def analyse(data_dir: str) -> Iterator[tuple[str, dict[str, Found | None]]]:
-    """Count the data stage by stage, saying what is found; each stage comes with all kinds that were counted so far.
+class Counted(NamedTuple):
+    """A stage and its data: `found` by kind; the largest of them is what the stage counts."""
+
+    stage: str
+    found: dict[str, Found | None]
+
+    @property
+    def samples(self) -> int:
+        """0 where one of the kinds is missing."""
+        return 0 if self.missing else max(there.samples for there in self.found.values() if there)
+
+    @property
+    def missing(self) -> str:
+        """The kinds that are not there, in words."""
+        return " and ".join(f"no {kind} data" for kind, there in self.found.items() if there is None)
+
+
+def analyse(data_dir: str, stages: Collection[str] = tuple(STAGES)) -> Iterator[Counted]:
+    """Count the data of the stages, one after the other, saying what is found.
 
     Raises:
         DataError: where a file is not what it should be.
     """
     storage = open_storage(resolve_out(data_dir))
-    found: dict[str, Found | None] = {}
+    known: dict[str, Found | None] = {}
     for stage in STAGES:
-        if kind := ANALYSED_FOR.get(stage):
+        if stage not in stages:
+            continue
+        kinds = DATA_KEYS[stage].values()
+        for kind in (kind for kind in kinds if kind not in known):
             title, keys, _ = KINDS[kind]
-            print(f"[{len(found) + 1}] Analyzing {title} Dataset...", flush=True)
-            there = found[kind] = datafiles.find(storage, KINDS[kind], data_dir)
+            print(f"[{len(known) + 1}] Analyzing {title} Dataset...", flush=True)
+            there = known[kind] = datafiles.find(storage, KINDS[kind], data_dir)
             if there is None:
                 print(f"  No {kind} data: neither {' nor '.join(datafiles.join(data_dir, key) for key in keys)}\n")
             else:
                 print(f"  {title} samples: {there.samples:,} (from {there.path})\n")
-        yield stage, found
+        yield Counted(stage, {kind: known[kind] for kind in kinds})
 
 
 def update(data_dir: str, configs_dir: str, world_size: int, dry_run: bool) -> None:
@@ -191,17 +209,16 @@ def update(data_dir: str, configs_dir: str, world_size: int, dry_run: bool) -> N
     current = read_configs(folder, pending)
     texts: dict[str, str] = {}
     hand = False
-    for stage, found in analyse(data_dir):
-        missing = [kind for kind in DATA_KEYS[stage].values() if found[kind] is None]
-        samples, there = samples_of(stage, found), current.get(stage)
-        if there is None:
-            print(f"[Stage {STAGES[stage].letter}] {STAGES[stage].title}: {folder / STAGES[stage].file} is not there\n")
+    for counted in analyse(data_dir):
+        there = current.get(counted.stage)
+        if there is None or counted.missing:
+            why = counted.missing if there else f"no such file in {configs_dir}"
+            print(f"{heading(counted.stage)}\n  Left alone: {why}\n")
             continue
-        derived = None if samples is None else derive_stage(there, samples, world_size)
-        print("\n".join(block(stage, derived, missing)) + "\n")
-        if derived is not None:
-            hand |= bool(derived.hand)
-            texts[STAGES[stage].file] = new_text(stage, there, derived, found)
+        derived = derive_stage(there, counted.samples, world_size)
+        print("\n".join(block(counted.stage, derived)) + "\n")
+        hand |= bool(derived.hand)
+        texts[there.path.name] = new_text(counted.stage, there, derived, counted.found)
     if hand:
         print("What was set by hand stands; to let the data decide, take its name out of derived_from.by_hand.")
     old = {there.path.name: there.text for there in current.values()}
