@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg", ".pdf")
 POINTS = 1_000  # of a curve; its corners besides
 EPOCHS_DRAWN = 20  # more lines than that would hide the curve
+LONG = 10**8  # steps whose numbers would run into each other
 INK, MUTED = "#1b4f8f", "#6b7280"
 
 
@@ -72,7 +73,8 @@ def _draw_one(axes: "Axes", curve: Curve) -> None:
     axes.set_xlim(0, max(last, 1))
     axes.set_ylim(0, peak * 1.08)
     axes.set_ylabel("share of the peak rate" if curve.peak is None else "learning rate")
-    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.locator_params(axis="x", nbins=7)
+    axes.xaxis.set_major_formatter("{x:,.0f}" if last < LONG else "{x:.3g}")
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(curve.title, loc="left", fontsize=10)

@@ -1,7 +1,6 @@
-"""What all tests share."""
+"""What holds for every test."""
 
-import hypothesis
+from hypothesis import settings
 
-# how long an example takes says more about the machine than about the code
-hypothesis.settings.register_profile("omni_ray", deadline=None)
-hypothesis.settings.load_profile("omni_ray")
+settings.register_profile("unhurried", deadline=None)  # how long an example takes says nothing about the code here
+settings.load_profile("unhurried")
