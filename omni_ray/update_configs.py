@@ -119,7 +119,7 @@ def new_text(stage: str, current: Current, derived: Derived, found: Mapping[str,
             if kind == "image":
                 changes[*path[:-1], "image_root"] = there.path.rpartition("/")[0]
     figures = derived.schedule.figures()
-    changes |= {(key,): value for key, value in figures.items() if key not in derived.hand}
+    changes |= {(key,): value for key, value in figures.items()}  # those set by hand are as they were
     record: dict[str, object] = {
         "policy": "table",
         "samples": derived.samples,

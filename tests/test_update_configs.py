@@ -366,7 +366,9 @@ def test_a_world_size_is_a_whole_number(home: Path, capsys: pytest.CaptureFixtur
 
 @pytest.mark.slow
 @pytest.mark.parametrize("passage", range(1, 8))
-def test_killed_between_two_writes_all_configs_are_old_or_all_are_new(home: Path, passage: int) -> None:
+def test_killed_between_two_writes_all_configs_are_old_or_all_are_new(
+    home: Path, capsys: pytest.CaptureFixture[str], passage: int
+) -> None:
     put_all(home)
     old = texts(home)
     assert main([]) == 0
@@ -379,7 +381,9 @@ def test_killed_between_two_writes_all_configs_are_old_or_all_are_new(home: Path
     left = {name: text for name, text in texts(home).items() if name in FILES}
     assert sum(left[name] == new[name] for name in FILES) == max(0, min(passage - 2, 5))
     assert all(left[name] in (old[name], new[name]) for name in FILES)
+    capsys.readouterr()
     assert main(["--dry-run"]) == 0
+    assert capsys.readouterr().out.endswith("5 configs would change.\n" if passage == 1 else "Nothing to change.\n")
     assert {name: text for name, text in texts(home).items() if name in FILES} == left  # a look changes nothing
     config.load(home / "configs" / FILES[4], STAGES["sft"].config)  # what any other command begins with
     assert texts(home) == (old if passage == 1 else new)
