@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from omni_ray.catalog import Source
 from omni_ray.errors import CatalogError
 from omni_ray.prepare.readers import tables
-from omni_ray.prepare.readers.archives import member_stream, tar_members, zip_members
+from omni_ray.prepare.readers.archives import Archive, tar_members, zip_members
 from omni_ray.prepare.readers.layout import format_of, layout_of
 from omni_ray.prepare.readers.opening import Content, opened
 from omni_ray.prepare.readers.steps import Task
@@ -41,7 +41,7 @@ def _columns(source: Source, file: InputFile) -> frozenset[str] | None:
             member = _first_table(content, layout.container, source)
             if member is None:
                 return None
-            with member_stream(content, layout.container, member) as stream:
+            with Archive(content, layout.container).member(member) as stream:
                 return tables.first_record_columns(stream, Task(source), format_of(source, member.name) or "")
     except Damaged:
         return None  # the run quarantines it, with its reason

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from omni_ray.catalog import Source
 from omni_ray.prepare.readers import tables
 from omni_ray.prepare.readers.archives import tar_members, zip_members
-from omni_ray.prepare.readers.layout import CUT_BLIND, format_of, layout_of
-from omni_ray.prepare.readers.opening import Content, export_seek_points, opened
+from omni_ray.prepare.readers.layout import CUT_BLIND, Layout, format_of, layout_of
+from omni_ray.prepare.readers.opening import Content, opened
+from omni_ray.prepare.readers.parquet import row_group_cuts
 from omni_ray.prepare.readers.plan import ByteCuts
 from omni_ray.prepare.readers.steps import Task
 from omni_ray.prepare.readers.streams import CHUNK_BYTES, MIB, Damaged
-from omni_ray.prepare.records import Cut, IndexPart, InputFile, Member
+from omni_ray.prepare.records import Cut, IndexPart, InputFile, Member, Unit
+from omni_ray.prepare.sources import check_unchanged
 
 INDEX_SEGMENT_BYTES = 256 * MIB
 
@@ -27,18 +29,25 @@ def index_file(
     segment_bytes: int = INDEX_SEGMENT_BYTES,
 ) -> Iterator[IndexPart]:
     """Look at a file's content and yield its cuts and members, a part for about every `segment_bytes` of it."""
-    layout = layout_of(source, file)
     state = json.loads(cursor) if cursor else [0, 0, 0, 0]
     with opened(source, file, seek_points) as content:
-        if layout.container == "zip":
-            members = zip_members(content, source)
-            yield IndexPart(_zip_cuts(members, source), members, b"", None)
-        elif layout.container == "tar":
-            yield from _index_tar(content, source, state, segment_bytes)
-        elif layout.format == "parquet":
-            yield IndexPart(_parquet_cuts(content), [], b"", None)
-        else:
-            yield from _index_stream(content, source, layout.format or "", state, segment_bytes)
+        for part in _parts(content, source, layout_of(source, file), state, segment_bytes):
+            check_unchanged(source, file)
+            yield part
+
+
+def _parts(
+    content: Content, source: Source, layout: Layout, state: list[int], segment_bytes: int
+) -> Iterator[IndexPart]:
+    if layout.container == "zip":
+        members = zip_members(content, source)
+        yield IndexPart(_zip_cuts(members, source), members, b"", None)
+    elif layout.container == "tar":
+        yield from _index_tar(content, source, state, segment_bytes)
+    elif layout.format == "parquet":
+        yield IndexPart(_parquet_cuts(content), [], b"", None)
+    else:
+        yield from _index_stream(content, source, layout.format or "", state, segment_bytes)
 
 
 def _index_tar(content: Content, source: Source, state: list[int], segment_bytes: int) -> Iterator[IndexPart]:
@@ -62,10 +71,10 @@ def _index_tar(content: Content, source: Source, state: list[int], segment_bytes
         at = after
         if at - begun >= segment_bytes:
             cursor = json.dumps([at, count, first, weight])
-            yield IndexPart(cuts, members, export_seek_points(content), cursor)
+            yield IndexPart(cuts, members, content.seek_points(), cursor)
             cuts, members, begun = [], [], at
     cuts += _closed(first, count, weight)
-    yield IndexPart(cuts, members, export_seek_points(content), None)
+    yield IndexPart(cuts, members, content.seek_points(), None)
 
 
 def _zip_cuts(members: list[Member], source: Source) -> list[Cut]:
@@ -96,15 +105,9 @@ def _member_cuts(source: Source, member: Member, position: int) -> Iterator[Cut]
 
 def _parquet_cuts(content: Content) -> list[Cut]:
     try:
-        metadata = tables.open_parquet(content).metadata
+        return row_group_cuts(content)
     except Damaged:
         return [Cut("whole", 0, 1)]  # reading it says what is wrong, as a quarantined record
-    cuts, row = [], 0
-    for group in range(metadata.num_row_groups):
-        meta = metadata.row_group(group)
-        cuts.append(Cut("row_groups", group, group + 1, weight=meta.total_byte_size, first_row=row))
-        row += meta.num_rows
-    return cuts
 
 
 def _index_stream(
@@ -112,30 +115,31 @@ def _index_stream(
 ) -> Iterator[IndexPart]:
     """Cuts of one stream at record boundaries, or blind ones up to an end that only reading tells."""
     at, begun, _, _ = state
-    blind = format_ in CUT_BLIND or (format_ == "json" and not tables.is_array(content))
-    unit = "bytes" if blind else "aligned"
+    if format_ == "json" and not tables.is_array(content):
+        format_ = "jsonl"
+    unit: Unit = "bytes" if format_ in CUT_BLIND else "whole" if format_ == "document" else "aligned"
     segment = at
     cuts: list[Cut] = []
     try:
-        for end in _ends(content, source, "lines" if blind else format_, at):
+        for end in _ends(content, source, format_, at):
             at = end
-            if at - begun >= source.block_bytes:
-                cuts.append(Cut("bytes" if blind else "aligned", begun, at, weight=at - begun))
+            if at - begun >= source.block_bytes and unit != "whole":
+                cuts.append(Cut(unit, begun, at, weight=at - begun))
                 begun = at
             if at - segment >= segment_bytes:
-                yield IndexPart(cuts, [], export_seek_points(content), json.dumps([at, begun, 0, 0]))
+                yield IndexPart(cuts, [], content.seek_points(), json.dumps([at, begun, 0, 0]))
                 cuts, segment = [], at
     except Damaged as damage:
         at = max(at, damage.offset) + 1  # so that the last cut comes to the damage, and says so
-    if at > begun:
-        cuts.append(Cut("bytes" if unit == "bytes" else "aligned", begun, at, weight=at - begun))
-    yield IndexPart(cuts, [], export_seek_points(content), None)
+    if at > begun or unit == "whole":
+        cuts.append(Cut(unit, begun, at, weight=at - begun))
+    yield IndexPart(cuts, [], content.seek_points(), None)
 
 
 def _ends(content: Content, source: Source, format_: str, at: int) -> Iterator[int]:
     """Offsets at which a cut may end."""
-    task = Task(source)
     if format_ in ("csv", "tsv"):
+        task = Task(source)
         yield from (end for _, end, _ in tables.csv_records(content, task, at, tables.delimiter_of(format_)))
     elif format_ == "json":
         yield from (end for _, end, _ in tables.array_elements(content, at))

@@ -4,14 +4,16 @@ from collections.abc import Iterator, Sequence
 
 from omni_ray.catalog import Source
 from omni_ray.prepare.readers import tables
-from omni_ray.prepare.readers.archives import member_stream
+from omni_ray.prepare.readers.archives import Archive
 from omni_ray.prepare.readers.documents import read_document
-from omni_ray.prepare.readers.layout import format_of, layout_of
+from omni_ray.prepare.readers.layout import Layout, format_of, layout_of
 from omni_ray.prepare.readers.lines import read_slice
 from omni_ray.prepare.readers.opening import Content, Observe, opened, unobserved
+from omni_ray.prepare.readers.parquet import read_parquet
 from omni_ray.prepare.readers.steps import Step, Task
-from omni_ray.prepare.readers.streams import Damaged, Stream
+from omni_ray.prepare.readers.streams import CHUNK_BYTES, Damaged, Stream
 from omni_ray.prepare.records import Bad, Cut, InputFile, Member, Raw, RawBatch
+from omni_ray.prepare.sources import check_unchanged
 
 
 def read_cut(
@@ -22,24 +24,28 @@ def read_cut(
     seek_points: bytes,
     cursor: str | None,
     observe: Observe = unobserved,
+    step_bytes: int = CHUNK_BYTES,
 ) -> Iterator[RawBatch]:
     """The records of a cut, from `cursor` on.
 
     Args:
         members: the archive's whole table of members; empty for a file that is none.
         observe: told every byte that is read, in order.
+        step_bytes: about what one batch holds.
+
+    Raises:
+        DataError: where the file is no longer the one that was planned.
     """
     position, at = (int(part) for part in cursor.split(":")) if cursor else (cut.start, -1)
     with opened(source, file, seek_points, observe) as content:
+        reading = _Reading(content, source, layout_of(source, file), members, step_bytes)
         if cut.unit != "members":
-            yield from _batches(_whole(content, source, file, cut, members, at), cut.start)
-            return
-        for number in range(position, cut.stop):
-            steps = _member(content, source, file, members[number], at)
-            for batch in _batches(steps, number):
-                last = batch.cursor is None and number + 1 < cut.stop
-                yield batch._replace(cursor=f"{number + 1}:-1") if last else batch
-            at = -1
+            batches = _batches(reading.stream(cut, at), cut.start)
+        else:
+            batches = reading.members(cut, position, at)
+        for batch in batches:
+            check_unchanged(source, file)
+            yield batch
 
 
 def _batches(steps: Iterator[Step], position: int) -> Iterator[RawBatch]:
@@ -52,68 +58,79 @@ def _batches(steps: Iterator[Step], position: int) -> Iterator[RawBatch]:
     yield RawBatch([], 0, None) if held is None else RawBatch(held.records, held.read_bytes, None)
 
 
-def _whole(
-    content: Content, source: Source, file: InputFile, cut: Cut, members: Sequence[Member], at: int
-) -> Iterator[Step]:
-    """The records of a cut of one stream."""
-    layout = layout_of(source, file)
-    if cut.member:
-        member = members[int(cut.member)]
-        with member_stream(content, layout.container, member) as stream:
-            task = Task(source, member.name)
-            yield from _steps(stream, task, format_of(source, member.name) or "", cut.start, cut.stop, at, cut)
-        return
-    format_ = layout.format or ""
-    if format_ == "json" and cut.unit == "bytes":
-        format_ = "jsonl"
-    yield from _steps(content, Task(source), format_, cut.start, cut.stop, at, cut)
+class _Reading:
+    """An open file and how it is read."""
+
+    def __init__(
+        self, content: Content, source: Source, layout: Layout, members: Sequence[Member], step_bytes: int
+    ) -> None:
+        self._content = content
+        self._source = source
+        self._layout = layout
+        self._members = members
+        self._step_bytes = step_bytes
+        self._archive = Archive(content, layout.container)
+
+    def stream(self, cut: Cut, at: int) -> Iterator[Step]:
+        """The records of a cut of one stream, from `at` on (-1: from its beginning)."""
+        task = self._task("")
+        if cut.member:
+            member = self._members[int(cut.member)]
+            with self._archive.member(member) as stream:
+                yield from _steps(stream, self._task(member.name), format_of(self._source, member.name) or "", cut, at)
+            return
+        format_ = self._layout.format or ""
+        yield from _steps(
+            self._content, task, "jsonl" if format_ == "json" and cut.unit == "bytes" else format_, cut, at
+        )
+
+    def members(self, cut: Cut, position: int, at: int) -> Iterator[RawBatch]:
+        """The records of the members of a cut, from `at` in the member at `position` on."""
+        for number in range(position, cut.stop):
+            for batch in _batches(self._member(self._members[number], at), number):
+                last = batch.cursor is None and number + 1 < cut.stop
+                yield batch._replace(cursor=f"{number + 1}:-1") if last else batch
+            at = -1
+
+    def _member(self, member: Member, at: int) -> Iterator[Step]:
+        """The records of one member of an archive, by its own format; a refused one is one bad record."""
+        if member.refused:
+            reason, _, words = member.refused.partition(": ")
+            yield Step([Bad(member.name, 0, reason, words)], 0, 1)
+            return
+        task = self._task(member.name)
+        format_ = format_of(self._source, member.name) or ""
+        try:
+            with self._archive.member(member) as stream:
+                if format_ == "json" and not tables.is_array(stream):
+                    format_ = "jsonl"
+                yield from _steps(stream, task, format_, Cut("whole", 0, member.size), at)
+        except Damaged as damage:
+            yield Step([task.bad(damage.offset, damage.reason, damage.words)], 0, member.size)
+
+    def _task(self, member: str) -> Task:
+        return Task(self._source, member, self._step_bytes)
 
 
-def _member(content: Content, source: Source, file: InputFile, member: Member, at: int) -> Iterator[Step]:
-    """The records of one member of an archive, by its own format; a refused one is one bad record."""
-    if member.refused:
-        reason, _, words = member.refused.partition(": ")
-        yield Step([Bad(member.name, 0, reason, words)], 0, 1)
-        return
-    task = Task(source, member.name)
-    try:
-        with member_stream(content, layout_of(source, file).container, member) as stream:
-            format_ = format_of(source, member.name) or ""
-            if format_ == "json" and not tables.is_array(stream):
-                format_ = "jsonl"
-            stop = member.size
-            if format_ == "parquet":
-                stop = tables.open_parquet(stream).metadata.num_row_groups
-            yield from _steps(stream, task, format_, 0, stop, at, Cut("whole", 0, stop))
-    except Damaged as damage:
-        yield Step([task.bad(damage.offset, damage.reason, damage.words)], 0, member.size)
-
-
-def _steps(stream: Stream, task: Task, format_: str, start: int, stop: int, at: int, cut: Cut) -> Iterator[Step]:
+def _steps(stream: Stream, task: Task, format_: str, cut: Cut, at: int) -> Iterator[Step]:
     """Records of a stream between two of its boundaries, from `at` on (-1: from the beginning).
 
-    Where the stream turns out to be damaged, what was read counts, and one bad record says where it ends.
+    Where the stream turns out to be damaged, what was read counts, and one bad record says where it ends: that of the
+    slice in which the damage lies.
     """
-    begun = max(at, start)
+    begun = max(at, cut.start)
     try:
         if format_ == "document":
-            yield read_document(stream, task, stop)
+            yield read_document(stream, task, cut.stop)
         elif format_ == "parquet":
-            if cut.unit == "whole" and cut.stop == 1 and not task.member:
-                stop = tables.open_parquet(stream).metadata.num_row_groups
-            first_row = cut.first_row if begun == start else _rows_before(stream, begun)
-            yield from tables.read_parquet(stream, task, stop, begun, first_row)
+            groups = range(cut.start, cut.stop) if cut.unit == "row_groups" else None
+            yield from read_parquet(stream, task, groups, at, cut.first_row)
         elif format_ in ("csv", "tsv"):
-            yield from tables.read_csv(stream, task, stop, begun, tables.delimiter_of(format_))
+            yield from tables.read_csv(stream, task, cut.stop, begun, tables.delimiter_of(format_))
         elif format_ == "json":
-            yield from tables.read_json(stream, task, stop, begun)
+            yield from tables.read_json(stream, task, cut.stop, begun)
         else:
-            yield from read_slice(stream, task, start, stop, None if at < 0 else at, format_)
+            yield from read_slice(stream, task, cut.start, cut.stop, None if at < 0 else at, format_)
     except Damaged as damage:
         records: list[Raw | Bad] = [task.bad(damage.offset, damage.reason, damage.words)]
-        yield Step(records, 0, stop)
-
-
-def _rows_before(stream: Stream, group: int) -> int:
-    metadata = tables.open_parquet(stream).metadata
-    return sum(metadata.row_group(number).num_rows for number in range(group))
+        yield Step([] if cut.unit == "bytes" and damage.offset >= cut.stop else records, 0, cut.stop)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from omni_ray.catalog import Source
-from omni_ray.errors import NotInThisVersion, SourceFailed
+from omni_ray.errors import DataError, NotInThisVersion, SourceFailed
 from omni_ray.prepare.records import InputFile
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -35,7 +35,13 @@ def expand(source: Source) -> list[InputFile]:
     check_urls(source)
     paths: dict[str, None] = {}
     for url in source.url:
-        found = _matches(source.base, url)
+        try:
+            found = _matches(source.base, url)
+        except OSError as error:  # a folder that may not be entered
+            raise SourceFailed(
+                f"{source.defined_in}: source {source.name!r}: url: {url}: {error.strerror}; make the folder "
+                "readable and run the same command again"
+            ) from error
         if not found:
             raise SourceFailed(
                 f"{source.defined_in}: source {source.name!r}: url: {url}: no file found "
@@ -48,6 +54,16 @@ def expand(source: Source) -> list[InputFile]:
 def local_path(source: Source, file: InputFile) -> Path:
     """Where `file` lies on this machine."""
     return source.base / file.path
+
+
+def check_unchanged(source: Source, file: InputFile) -> None:
+    """Raise DataError where `file` is no longer as it was pinned: what was read of it may be of two minds."""
+    stat = local_path(source, file).stat()
+    if (stat.st_size, str(stat.st_mtime_ns)) != (file.size, file.revision):
+        raise DataError(
+            f"{file.path}: changed since this run planned with it; run again with --update --dataset {source.name}, "
+            "which takes the file as it is then"
+        )
 
 
 def _matches(base: Path, url: str) -> list[str]:

@@ -1,0 +1,162 @@
+"""Gzip that is read from the middle by seek points, with the exact place and kind of any damage.
+
+indexed_gzip gives random access, but takes a stream that is cut off for one that ended, does not compare checksums,
+and loses what lies before a damage in the same read. So where it fails or says that the stream ends, the standard
+library's inflate has the last word: `ExactGzip` gives every byte before a damage, and always the same ones.
+"""
+
+import io
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import indexed_gzip
+from indexed_gzip.indexed_gzip import CrcError
+
+from omni_ray.prepare.readers.streams import MIB, Damaged, Layer, Sequential
+
+SEEK_SPACING = 4 * MIB
+_INDEX_FAILED = (indexed_gzip.ZranError, indexed_gzip.NotCoveredError, CrcError, EOFError, zlib.error)
+_FEED = 64 << 10  # compressed bytes at a time
+_GZIP = 31  # zlib's window bits for a gzip stream with header and checksum
+
+
+class ExactGzip(Sequential):
+    """A gzip stream inflated from its start."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        super().__init__()
+
+    def _begin_again(self) -> None:
+        self._stream.seek(0)
+        self._feed = b""
+        self._inflate = zlib.decompressobj(_GZIP)
+        self._last: Damaged | None = None  # what follows the last bytes before a damage
+
+    def _next_piece(self) -> bytes:
+        while self._last is None:
+            if self._inflate.eof:
+                if not self._find_next_member():
+                    return b""
+                continue
+            self._feed = self._feed or self._stream.read(_FEED)
+            ending = not self._feed
+            if piece := self._inflate_feed():
+                return piece
+            if ending:
+                self._last = Damaged("truncated", "the gzip stream ends early")
+        raise self._last
+
+    def _inflate_feed(self) -> bytes:
+        before = self._inflate.copy()
+        try:
+            piece = self._inflate.decompress(self._feed, MIB)
+        except zlib.error as error:
+            self._last = Damaged("corrupt", f"gzip: {error}")
+            return _before_error(before, self._feed)
+        self._feed = self._inflate.unconsumed_tail or self._inflate.unused_data
+        return piece
+
+    def _find_next_member(self) -> bool:
+        """A file may hold several gzip streams; zeros behind the last one are padding."""
+        while not self._feed.strip(b"\0"):
+            self._feed = self._stream.read(_FEED)
+            if not self._feed:
+                return False
+        self._inflate = zlib.decompressobj(_GZIP)
+        return True
+
+
+def _before_error(inflate: "zlib._Decompress", feed: bytes) -> bytes:
+    """What comes out before the byte at which inflating fails."""
+    parts: list[bytes] = []
+    try:
+        for at in range(len(feed)):
+            parts.append(inflate.decompress(feed[at : at + 1]))
+    except zlib.error:
+        pass
+    return b"".join(parts)
+
+
+class Gzip(Layer):
+    """A gzip file read at random. Without seek points it is read through up to each place, for its checksum."""
+
+    def __init__(self, path: Path, seek_points: bytes) -> None:
+        super().__init__()
+        self._raw = path.open("rb")
+        self._exact: ExactGzip | None = None
+        self._packed: indexed_gzip.IndexedGzipFile | None = None
+        self._checking = not seek_points
+        self._checked = 0  # bytes that the checksum covers
+        self._crc = 0
+        self._points = b""  # of an index that was given up
+        try:
+            self._packed = indexed_gzip.IndexedGzipFile(str(path), spacing=SEEK_SPACING, skip_crc_check=True)
+            if seek_points:
+                self._packed.import_index(fileobj=io.BytesIO(seek_points))
+        except _INDEX_FAILED:
+            self._give_up_index()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._give_up_index()
+            self._raw.close()
+        super().close()
+
+    def seek_points(self) -> bytes:
+        """The seek points found so far; b"" where there are none."""
+        if self._packed is None:
+            return self._points
+        sink = io.BytesIO()
+        try:
+            self._packed.export_index(fileobj=sink)
+        except _INDEX_FAILED:
+            return b""
+        return sink.getvalue()
+
+    def _read_at(self, at: int, size: int) -> bytes:
+        while self._checking and self._checked < at:
+            if not self._indexed(self._checked, min(MIB, at - self._checked)):
+                break
+        data = self._indexed(at, size)
+        if data is not None:
+            return data
+        if self._exact is None:
+            self._exact = ExactGzip(self._raw)
+        self._exact.seek(at)
+        return self._exact.read(size)
+
+    def _indexed(self, at: int, size: int) -> bytes | None:
+        """What indexed_gzip gives; None, and it is not asked again, where that cannot be relied on."""
+        if self._packed is None:
+            return None
+        try:
+            if self._packed.tell() != at:
+                self._packed.seek(at)
+            data = bytes(self._packed.read(size))
+        except _INDEX_FAILED:
+            self._give_up_index()
+            return None
+        if at == self._checked:
+            self._crc = zlib.crc32(data, self._crc)
+            self._checked += len(data)
+        if data or not size or self._is_proven(at):
+            return data
+        self._give_up_index()
+        return None
+
+    def _is_proven(self, length: int) -> bool:
+        """Whether everything was read and checksum and length are those at the end of the file, as they are in a
+        whole file of one gzip stream."""
+        if self._checked != length or self._raw.seek(0, io.SEEK_END) < 8:
+            return False
+        self._raw.seek(-8, io.SEEK_END)
+        recorded = self._raw.read(8)
+        return recorded == self._crc.to_bytes(4, "little") + (length & 0xFFFFFFFF).to_bytes(4, "little")
+
+    def _give_up_index(self) -> None:
+        if self._packed is not None:
+            self._points = self.seek_points()
+            self._packed.close()
+            self._packed = None
