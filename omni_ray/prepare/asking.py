@@ -107,11 +107,11 @@ def check_sources(modality: Modality, asked: Sequence[Source], storage: Storage)
         old = store.read_struct(storage, store.SourceFolder(modality, source.name).plan, SourcePlan)
         try:
             new = make_plan(source.settings(), sources.expand(source))
+            if old is None:
+                readers.check_fields(source, new.files)
         except SourceFailed as error:
             checked.append(Checked(source, old, None, str(error)))
             continue
-        if old is None:
-            readers.check_fields(source, new.files)
         checked.append(Checked(source, old, new, ""))
     return checked
 

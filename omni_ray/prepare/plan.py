@@ -14,7 +14,7 @@ import msgspec
 
 from omni_ray.prepare.records import Cut, Cuts, InputFile
 
-FORMAT_VERSION = 1  # of what a decoded block is; raised whenever the same input would give other bytes
+FORMAT_VERSION = 2  # of what a decoded block is; raised whenever the same input would give other bytes
 
 
 class SourcePlan(msgspec.Struct, frozen=True):

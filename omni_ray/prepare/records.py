@@ -65,7 +65,7 @@ class Member(msgspec.Struct, frozen=True):
 class IndexPart(NamedTuple):
     """What one segment of an index pass found. `cursor` is where the pass goes on; None when the file is done.
 
-    `seek_points` is an indexed_gzip index up to here, b"" for a file that is not gzip.
+    `seek_points` is what reading gzip from the middle needs, up to here; b"" for a file that is not gzip.
     """
 
     cuts: list[Cut]

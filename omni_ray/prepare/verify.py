@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from omni_ray.catalog import Modality
 from omni_ray.errors import OmniRayError
-from omni_ray.ledger import Receipt
+from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare import combine, store
-from omni_ray.prepare.plan import block_id, blocks_of
+from omni_ray.prepare.plan import block_id, blocks_of, index_id
 from omni_ray.prepare.records import Cut, InputFile
 from omni_ray.prepare.select import Selection
 from omni_ray.prepare.state import SourceState
@@ -92,6 +92,10 @@ def _source_problems(state: SourceState) -> Iterator[str]:
     name = state.source.name
     known: set[str] = set()
     for file in state.plan.files:
+        damage = list(_index_problems(state, file))
+        yield from damage
+        if damage:
+            return  # which blocks there are is not known then
         cuts = state.cuts_of(file)
         if cuts is None:
             continue
@@ -105,6 +109,18 @@ def _source_problems(state: SourceState) -> Iterator[str]:
     for block in state.committed.receipts:
         if not block.startswith("index-") and block not in known:
             yield f"{name}: block {block} has a receipt, but its source has no such block"
+
+
+def _index_problems(state: SourceState, file: InputFile) -> Iterator[str]:
+    """Whether the files of an index pass are those of its receipts. Of the seek points only the newest are kept: each
+    segment's hold all those before."""
+    receipts = state.committed.receipts.get(index_id(file.path), [])
+    for receipt in receipts:
+        kept = {kind for kind in receipt.outputs if kind != "gzidx" or receipt is receipts[-1]}
+        for kind in sorted(kept):
+            problem = _stored(state.storage, receipt.outputs[kind])[1]
+            if problem:
+                yield f"{state.source.name}: {file.path}: index: {problem}; --reset --dataset {state.source.name}"
 
 
 def _follows(before: Cut, after: Cut) -> bool:
@@ -131,12 +147,9 @@ def _block_problems(state: SourceState, file: InputFile, cut: Cut) -> Iterator[s
 def _output_problems(storage: Storage, receipt: Receipt) -> Iterator[str]:
     data: dict[str, bytes] = {}
     for kind, output in receipt.outputs.items():
-        if not storage.exists(output.key):
-            yield f"{output.key} is missing"
-            return
-        data[kind] = storage.read(output.key)
-        if hashlib.sha256(data[kind]).hexdigest() != output.sha256:
-            yield f"{output.key} is damaged: its sha256 is not the receipt's"
+        data[kind], problem = _stored(storage, output)
+        if problem:
+            yield problem
             return
     rows = pq.read_table(pa.BufferReader(data["rows.parquet"]))
     if len(rows) != receipt.samples or len(data["txt"]) != receipt.bytes:
@@ -147,6 +160,16 @@ def _output_problems(storage: Storage, receipt: Receipt) -> Iterator[str]:
     )
     if dict(reasons) != receipt.quarantined:
         yield f"quarantined records {dict(reasons)}, the receipt says {receipt.quarantined}"
+
+
+def _stored(storage: Storage, output: Output) -> tuple[bytes, str]:
+    """What is stored of an output, and what is wrong with it ("" where nothing is)."""
+    if not storage.exists(output.key):
+        return b"", f"{output.key} is missing"
+    data = storage.read(output.key)
+    if hashlib.sha256(data).hexdigest() != output.sha256:
+        return data, f"{output.key} is damaged: its sha256 is not the receipt's"
+    return data, ""
 
 
 def _line_problems(text: bytes, rows: pa.Table) -> Iterator[str]:

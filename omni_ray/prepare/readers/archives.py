@@ -41,8 +41,9 @@ class _TarHeaders(Layer):
         return self._stream.read(size)
 
 
-def tar_members(stream: Stream, source: Source, offset: int) -> Iterator[tuple[Member | None, int]]:
-    """Members from the header at `offset` on, each with the offset of the next header; None for one not selected.
+def tar_members(stream: Stream, source: Source, offset: int) -> Iterator[tuple[Member | None, int | None]]:
+    """Members from the header at `offset` on, each with the offset of the next header; None for a member that is not
+    selected, and for the header behind the last.
 
     A member is given once the next header shows that all of it is there. One that is cut off comes with a size that
     ends just behind the damage, so that who reads it comes to the damage.
@@ -60,12 +61,12 @@ def tar_members(stream: Stream, source: Source, offset: int) -> Iterator[tuple[M
             info, problem = None, f"{_reason(error)}: the archive is damaged at byte {at}: {error}"
             if held is not None and _is_cut_off(stream, held, error):
                 member = _tar_member(held, source)
-                yield (Member("", at, 0, problem) if member is None else member), at
+                yield (Member("", at, 0, problem) if member is None else member), None
                 return
         if held is not None:
             yield _tar_member(held, source), at
         if problem:
-            yield Member("", at, 0, problem), at
+            yield Member("", at, 0, problem), None
         if info is None:
             return
         archive.members = []  # type: ignore[attr-defined]  # else it holds every header of the archive

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from omni_ray.catalog import Source
-from omni_ray.errors import CatalogError
+from omni_ray.errors import CatalogError, DataError, SourceFailed
 from omni_ray.prepare.readers import tables
 from omni_ray.prepare.readers.archives import Archive, tar_members, zip_members
 from omni_ray.prepare.readers.layout import format_of, layout_of
@@ -18,6 +18,7 @@ def check_fields(source: Source, files: Sequence[InputFile]) -> None:
 
     Raises:
         CatalogError: naming source, key, the column that is lacking and those that there are.
+        SourceFailed: where the file cannot be opened.
     """
     for file in files:
         layout_of(source, file)
@@ -45,6 +46,13 @@ def _columns(source: Source, file: InputFile) -> frozenset[str] | None:
                 return tables.first_record_columns(stream, Task(source), format_of(source, member.name) or "")
     except Damaged:
         return None  # the run quarantines it, with its reason
+    except DataError:
+        return None  # it changed since it was listed; the run says so
+    except OSError as error:
+        raise SourceFailed(
+            f"{source.defined_in}: source {source.name!r}: {file.path}: {error.strerror}; make the file readable and "
+            "run the same command again"
+        ) from error
 
 
 def _first_table(content: Content, container: str, source: Source) -> Member | None:

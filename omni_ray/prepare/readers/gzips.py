@@ -6,9 +6,10 @@ library's inflate has the last word: `ExactGzip` gives every byte before a damag
 """
 
 import io
+import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import indexed_gzip
 from indexed_gzip.indexed_gzip import CrcError
@@ -18,6 +19,7 @@ from omni_ray.prepare.readers.streams import MIB, Damaged, Layer, Sequential
 SEEK_SPACING = 4 * MIB
 _INDEX_FAILED = (indexed_gzip.ZranError, indexed_gzip.NotCoveredError, CrcError, EOFError, zlib.error)
 _FEED = 64 << 10  # compressed bytes at a time
+_END = struct.Struct("<q")  # -1 where the end is not known
 _GZIP = 31  # zlib's window bits for a gzip stream with header and checksum
 
 
@@ -79,22 +81,32 @@ def _before_error(inflate: "zlib._Decompress", feed: bytes) -> bytes:
     return b"".join(parts)
 
 
-class Gzip(Layer):
-    """A gzip file read at random. Without seek points it is read through up to each place, for its checksum."""
+class Checksum(NamedTuple):
+    """CRC-32 of the first `length` bytes of a stream."""
 
-    def __init__(self, path: Path, seek_points: bytes) -> None:
+    length: int
+    crc: int
+
+
+class Gzip(Layer):
+    """A gzip file read at random.
+
+    With a checksum of what was read before, the whole is checked: everything up to each place that is read goes into
+    it, and at the end it is compared. The seek points tell where a checked stream ends; any other end is what
+    `ExactGzip` says it is.
+    """
+
+    def __init__(self, path: Path, seek_points: bytes, checksum: Checksum | None) -> None:
         super().__init__()
+        self.checksum = checksum
         self._raw = path.open("rb")
         self._exact: ExactGzip | None = None
         self._packed: indexed_gzip.IndexedGzipFile | None = None
-        self._checking = not seek_points
-        self._checked = 0  # bytes that the checksum covers
-        self._crc = 0
-        self._points = b""  # of an index that was given up
+        self._end, self._points = _unpack(seek_points)  # `_points` counts once there is no index
         try:
             self._packed = indexed_gzip.IndexedGzipFile(str(path), spacing=SEEK_SPACING, skip_crc_check=True)
-            if seek_points:
-                self._packed.import_index(fileobj=io.BytesIO(seek_points))
+            if self._points:
+                self._packed.import_index(fileobj=io.BytesIO(self._points))
         except _INDEX_FAILED:
             self._give_up_index()
 
@@ -105,7 +117,10 @@ class Gzip(Layer):
         super().close()
 
     def seek_points(self) -> bytes:
-        """The seek points found so far; b"" where there are none."""
+        """The seek points found so far, and the end of the stream where it was reached and proven."""
+        return _END.pack(self._end) + self._export()
+
+    def _export(self) -> bytes:
         if self._packed is None:
             return self._points
         sink = io.BytesIO()
@@ -116,16 +131,21 @@ class Gzip(Layer):
         return sink.getvalue()
 
     def _read_at(self, at: int, size: int) -> bytes:
-        while self._checking and self._checked < at:
-            if not self._indexed(self._checked, min(MIB, at - self._checked)):
+        while self.checksum is not None and self.checksum.length < at:
+            if not self._indexed(self.checksum.length, min(MIB, at - self.checksum.length)):
                 break
+        if 0 <= self._end <= at:
+            return b""
         data = self._indexed(at, size)
         if data is not None:
             return data
         if self._exact is None:
             self._exact = ExactGzip(self._raw)
         self._exact.seek(at)
-        return self._exact.read(size)
+        data = self._exact.read(size)
+        if size and not data:
+            self._end = at
+        return data
 
     def _indexed(self, at: int, size: int) -> bytes | None:
         """What indexed_gzip gives; None, and it is not asked again, where that cannot be relied on."""
@@ -136,27 +156,36 @@ class Gzip(Layer):
                 self._packed.seek(at)
             data = bytes(self._packed.read(size))
         except _INDEX_FAILED:
+            data = b""
+        if data:
+            self._check(at, data)
+        elif size and self._is_proven(at):
+            self._end = at
+        elif size:
             self._give_up_index()
             return None
-        if at == self._checked:
-            self._crc = zlib.crc32(data, self._crc)
-            self._checked += len(data)
-        if data or not size or self._is_proven(at):
-            return data
-        self._give_up_index()
-        return None
+        return data
+
+    def _check(self, at: int, data: bytes) -> None:
+        if self.checksum is not None and at <= self.checksum.length < at + len(data):
+            fresh = memoryview(data)[self.checksum.length - at :]
+            self.checksum = Checksum(at + len(data), zlib.crc32(fresh, self.checksum.crc))
 
     def _is_proven(self, length: int) -> bool:
         """Whether everything was read and checksum and length are those at the end of the file, as they are in a
         whole file of one gzip stream."""
-        if self._checked != length or self._raw.seek(0, io.SEEK_END) < 8:
+        if self.checksum is None or self.checksum.length != length or self._raw.seek(0, io.SEEK_END) < 8:
             return False
         self._raw.seek(-8, io.SEEK_END)
         recorded = self._raw.read(8)
-        return recorded == self._crc.to_bytes(4, "little") + (length & 0xFFFFFFFF).to_bytes(4, "little")
+        return recorded == self.checksum.crc.to_bytes(4, "little") + (length & 0xFFFFFFFF).to_bytes(4, "little")
 
     def _give_up_index(self) -> None:
         if self._packed is not None:
-            self._points = self.seek_points()
+            self._points = self._export()
             self._packed.close()
             self._packed = None
+
+
+def _unpack(seek_points: bytes) -> tuple[int, bytes]:
+    return (*_END.unpack_from(seek_points), seek_points[_END.size :]) if seek_points else (-1, b"")

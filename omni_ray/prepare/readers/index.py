@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from omni_ray.catalog import Source
 from omni_ray.prepare.readers import tables
 from omni_ray.prepare.readers.archives import tar_members, zip_members
+from omni_ray.prepare.readers.gzips import Checksum
 from omni_ray.prepare.readers.layout import CUT_BLIND, Layout, format_of, layout_of
 from omni_ray.prepare.readers.opening import Content, opened
 from omni_ray.prepare.readers.parquet import row_group_cuts
@@ -29,11 +30,15 @@ def index_file(
     segment_bytes: int = INDEX_SEGMENT_BYTES,
 ) -> Iterator[IndexPart]:
     """Look at a file's content and yield its cuts and members, a part for about every `segment_bytes` of it."""
-    state = json.loads(cursor) if cursor else [0, 0, 0, 0]
-    with opened(source, file, seek_points) as content:
+    *state, length, crc = json.loads(cursor) if cursor else [0, 0, 0, 0, 0, 0]
+    with opened(source, file, seek_points, checksum=Checksum(length, crc)) as content:
         for part in _parts(content, source, layout_of(source, file), state, segment_bytes):
             check_unchanged(source, file)
             yield part
+
+
+def _cursor(content: Content, *state: int) -> str:
+    return json.dumps([*state, *content.checksum()])
 
 
 def _parts(
@@ -68,9 +73,11 @@ def _index_tar(content: Content, source: Source, state: list[int], segment_bytes
                 cuts += _closed(first, count - 1, weight)
                 cuts += _member_cuts(source, member, count - 1)
                 first, weight = count, 0
+        if after is None:
+            continue  # the last one
         at = after
         if at - begun >= segment_bytes:
-            cursor = json.dumps([at, count, first, weight])
+            cursor = _cursor(content, at, count, first, weight)
             yield IndexPart(cuts, members, content.seek_points(), cursor)
             cuts, members, begun = [], [], at
     cuts += _closed(first, count, weight)
@@ -127,7 +134,7 @@ def _index_stream(
                 cuts.append(Cut(unit, begun, at, weight=at - begun))
                 begun = at
             if at - segment >= segment_bytes:
-                yield IndexPart(cuts, [], content.seek_points(), json.dumps([at, begun, 0, 0]))
+                yield IndexPart(cuts, [], content.seek_points(), _cursor(content, at, begun, 0, 0))
                 cuts, segment = [], at
     except Damaged as damage:
         at = max(at, damage.offset) + 1  # so that the last cut comes to the damage, and says so

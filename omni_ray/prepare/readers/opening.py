@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from omni_ray.catalog import Source
-from omni_ray.prepare.readers.gzips import Gzip
+from omni_ray.prepare.readers.gzips import Checksum, Gzip
 from omni_ray.prepare.readers.layout import layout_of
 from omni_ray.prepare.readers.streams import Layer, Stream
 from omni_ray.prepare.records import InputFile
@@ -30,6 +30,11 @@ class Content(Layer):
         """The gzip seek points found so far; b"" for a stream that is not gzip."""
         return self._stream.seek_points() if isinstance(self._stream, Gzip) else b""
 
+    def checksum(self) -> Checksum:
+        """Of what was read so far of a gzip stream that is checked; of nothing for any other."""
+        found = self._stream.checksum if isinstance(self._stream, Gzip) else None
+        return found or Checksum(0, 0)
+
     def _length(self) -> int:
         return self._stream.seek(0, io.SEEK_END)
 
@@ -43,14 +48,21 @@ class Content(Layer):
 
 @contextmanager
 def opened(
-    source: Source, file: InputFile, seek_points: bytes = b"", observe: Observe = unobserved
+    source: Source,
+    file: InputFile,
+    seek_points: bytes = b"",
+    observe: Observe = unobserved,
+    checksum: Checksum | None = None,
 ) -> Iterator[Content]:
     """The (decompressed) content of a file.
+
+    Args:
+        checksum: of what was read before, where a gzip stream is to be checked as a whole.
 
     Raises:
         DataError: where the file is no longer the one that was planned.
     """
     check_unchanged(source, file)
     path = local_path(source, file)
-    with Gzip(path, seek_points) if layout_of(source, file).gzipped else path.open("rb") as stream:
+    with Gzip(path, seek_points, checksum) if layout_of(source, file).gzipped else path.open("rb") as stream:
         yield Content(stream, observe)

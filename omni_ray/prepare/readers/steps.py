@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from omni_ray.catalog import Source
-from omni_ray.prepare.readers.streams import CHUNK_BYTES
+from omni_ray.prepare.readers.streams import CHUNK_BYTES, MAX_RECORD_BYTES, MIB
 from omni_ray.prepare.records import Bad, Raw
 
 
@@ -21,7 +21,11 @@ class Task(NamedTuple):
         return Bad(self.member, row, reason, error)
 
     def too_large(self, row: int) -> Bad:
-        return self.bad(row, "record_too_large", "a record may have 128 MiB; this one is larger")
+        return self.bad(
+            row,
+            "record_too_large",
+            f"a record may have {MAX_RECORD_BYTES // MIB} MiB and this one is larger; put its text in several",
+        )
 
 
 class Step(NamedTuple):

@@ -1,5 +1,6 @@
 """Tables that are read through: CSV and JSON arrays. Each gives its record boundaries and reads from any of them."""
 
+import codecs
 import csv
 import json
 import re
@@ -169,10 +170,13 @@ def _steps(records: Iterator[_Record], task: Task, stop: int, at: int) -> Iterat
 def is_array(stream: Stream) -> bool:
     """Whether the first byte that is not white space is `[`; else a .json file holds JSON lines."""
     stream.seek(0)
-    while head := stream.read(_READ):
-        text = head.removeprefix(b"\xef\xbb\xbf").lstrip(_SPACE)
-        if text:
-            return text[:1] == b"["
+    try:
+        while head := stream.read(_READ):
+            text = head.removeprefix(codecs.BOM_UTF8).lstrip(_SPACE)
+            if text:
+                return text[:1] == b"["
+    except Damaged:
+        return False  # whoever reads on comes to it
     return False
 
 
