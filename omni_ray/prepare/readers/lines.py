@@ -46,7 +46,8 @@ def line_chunks(stream: Stream, at: int, stop: int, newline: bytes, step_bytes: 
     skipping = False
     while at < stop:
         left = stop - at - held
-        data = stream.read(min(step_bytes, left) if left > 0 else _TAIL_BYTES)
+        room = step_bytes - held if held < step_bytes else step_bytes
+        data = stream.read(min(room, left) if left > 0 else _TAIL_BYTES)
         if not data:
             if held:
                 yield Chunk(at, at + held, None if skipping else b"".join(parts))
