@@ -24,7 +24,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
-Epochs = Annotated[int | float, Field(gt=0, allow_inf_nan=False)]  # a part of an epoch is a length too
+Epochs = Annotated[int | float, Field(gt=0, le=1_000_000)]  # a part of an epoch is a length too
 Text = Annotated[str, StringConstraints(min_length=1)]
 
 

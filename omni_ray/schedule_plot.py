@@ -62,15 +62,16 @@ def _draw_one(axes: "Axes", curve: Curve) -> None:
     steps = sorted(step for step in evenly | corners if 0 <= step <= last)
     peak = 1.0 if curve.peak is None else curve.peak
     rates = [peak * lr_factor(step, schedule, curve.floor) for step in steps]
-    axes.plot(steps, rates, color=INK, linewidth=1.8)
+    places = list(map(float, steps))  # whole numbers of over 64 bits are nothing that can be drawn
+    axes.plot(places, rates, color=INK, linewidth=1.8)
     warming = [step <= schedule.warmup_steps for step in steps]
     decaying = [schedule.shape == "wsd" and step >= start for step in steps]
     for phase in (warming, decaying):
-        axes.fill_between(steps, rates, where=phase, color=INK, alpha=0.15, linewidth=0)
+        axes.fill_between(places, rates, where=phase, color=INK, alpha=0.15, linewidth=0)
     if last // schedule.steps_per_epoch <= EPOCHS_DRAWN:
         for end in range(schedule.steps_per_epoch, last, schedule.steps_per_epoch):
-            axes.axvline(end, color=MUTED, linewidth=0.7, linestyle=(0, (2, 3)), zorder=0)
-    axes.set_xlim(0, max(last, 1))
+            axes.axvline(float(end), color=MUTED, linewidth=0.7, linestyle=(0, (2, 3)), zorder=0)
+    axes.set_xlim(0, float(max(last, 1)))
     axes.set_ylim(0, peak * 1.08)
     axes.set_ylabel("share of the peak rate" if curve.peak is None else "learning rate")
     axes.locator_params(axis="x", nbins=7)

@@ -223,7 +223,9 @@ def update(data_dir: str, configs_dir: str, world_size: int, dry_run: bool) -> N
         print("What was set by hand stands; to let the data decide, take its name out of derived_from.by_hand.")
     old = {there.path.name: there.text for there in current.values()}
     changed = {name: text for name, text in texts.items() if text != old[name]}
-    if not changed:
+    if not texts:
+        print(f"Nothing to change: {data_dir} holds no data for these configs; name another folder with --data-dir.")
+    elif not changed:
         print("Nothing to change.")
     elif dry_run:
         show_difference(folder, old, changed)
@@ -256,10 +258,20 @@ def count(text: str) -> int:
     return int(text)
 
 
+def _folder(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("give a folder")
+    return text
+
+
 def add_places(parser: argparse.ArgumentParser) -> None:
     """The options that say where data and configs are, and how many workers train."""
-    parser.add_argument("--data-dir", default="data", metavar="DIR", help="where the data are (default: data)")
-    parser.add_argument("--configs-dir", default="configs", metavar="DIR", help="the stage configs (default: configs)")
+    parser.add_argument(
+        "--data-dir", type=_folder, default="data", metavar="DIR", help="where the data are (default: data)"
+    )
+    parser.add_argument(
+        "--configs-dir", type=_folder, default="configs", metavar="DIR", help="the stage configs (default: configs)"
+    )
     parser.add_argument(
         "--world-size", type=count, default=1, metavar="N", help="workers that will train together (default: 1)"
     )

@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with the shipped configs and text only."""
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    """A working directory with configs and text only."""
+    shutil.copytree(ROOT / "tests/data/configs", tmp_path / "configs")
     (tmp_path / "data/text").mkdir(parents=True)
     (tmp_path / "data/text/tiny_corpus.txt").write_text("a line\n" * 60_000)
     monkeypatch.chdir(tmp_path)
@@ -102,8 +102,16 @@ def test_nothing_is_drawn_without_a_schedule(home: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("steps", ["1", "8", "9223372036854775807"])
-def test_the_shortest_and_the_longest_run_are_drawn(home: Path, steps: str) -> None:
+def test_the_shortest_and_longest_run_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: str) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main(["schedule", "--samples", steps, "--batch-size", "1", "--plot", "lr.png"]) == 0
+    assert (tmp_path / "lr.png").stat().st_size > 10_000
+
+
+def test_a_run_of_a_million_epochs_is_drawn(home: Path) -> None:
+    path = home / "configs" / STAGES["text"].file
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_epochs": 1_000_000}))
+    assert main(["schedule", "--stage", "text", "--samples", "9223372036854775807", "--plot", "lr.png"]) == 0
     assert (home / "lr.png").stat().st_size > 10_000
 
 

@@ -34,8 +34,8 @@ CONTRACT_EXAMPLE = """\
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with the shipped configs and no data."""
-    shutil.copytree(ROOT / "configs", tmp_path / "configs", ignore=shutil.ignore_patterns("catalog"))
+    """A working directory with configs and no data."""
+    shutil.copytree(ROOT / "tests/data/configs", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -165,8 +165,8 @@ def test_a_modality_without_data_is_named_and_left_alone(home: Path, capsys: pyt
 
 def test_without_any_data_nothing_happens(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = texts(home)
-    assert main([]) == 0
-    assert capsys.readouterr().out.endswith("Nothing to change.\n")
+    assert main(["--data-dir", "nowhere"]) == 0
+    assert "Nothing to change: nowhere holds no data for these configs" in capsys.readouterr().out
     assert texts(home) == before
 
 
@@ -354,6 +354,12 @@ def test_a_folder_without_configs_is_refused(home: Path, capsys: pytest.CaptureF
     put_all(home)
     assert main(["--configs-dir", folder]) == 2
     assert f"{folder}: holds none of thinker_tiny.json" in capsys.readouterr().err
+
+
+def test_a_folder_is_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--data-dir", ""])
+    assert "argument --data-dir: give a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "1.5", "x", "9" * 19, "9" * 5_000])
