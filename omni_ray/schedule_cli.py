@@ -15,7 +15,7 @@ from omni_ray.config import STAGES
 from omni_ray.errors import ConfigError, UsageError
 from omni_ray.schedule import TABLE, Schedule, Tokens, derive, scale_lr
 from omni_ray.schedule_plot import Curve
-from omni_ray.update_configs import Current, add_places, analyse, count, derive_stage, heading, read_configs
+from omni_ray.stage_schedules import Current, add_places, analyse, count, derive_stage, heading, read_configs
 
 AS_GIVEN = "as given by --samples"
 

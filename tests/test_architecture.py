@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"models"},
     {"train"},
     {"tune"},
-    {"update_configs", "schedule_cli", "schedule_plot"},
+    {"stage_schedules", "update_configs", "schedule_cli", "schedule_plot"},
     {"cli"},
 ]
 WITHOUT_TORCH = {
