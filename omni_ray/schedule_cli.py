@@ -69,8 +69,15 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{given[0]}: belongs to --policy tokens; add that or leave it out")
     if arguments.policy == "tokens" and None in (arguments.unique_tokens, arguments.parameters):
         raise UsageError("--policy tokens: give --unique-tokens N and --parameters N, which it derives epochs from")
-    if arguments.samples and not arguments.stage and not arguments.batch_size:
+    without_config = arguments.samples and not arguments.stage
+    if arguments.policy == "tokens" and not without_config and len(arguments.stage or ()) != 1:
+        raise UsageError(
+            "--policy tokens: name one --stage, whose data and model --unique-tokens and --parameters are of"
+        )
+    if without_config and not arguments.batch_size:
         raise UsageError("--samples: give --batch-size N too, or --stage NAME to take it from that stage's config")
+    if without_config and arguments.scale_lr != "none":
+        raise UsageError("--scale-lr: there is no lr without a config; give --stage NAME")
 
 
 def _tokens(arguments: argparse.Namespace) -> Tokens | None:
@@ -93,8 +100,8 @@ def _by_config(arguments: argparse.Namespace) -> Iterator[Curve]:
     folder = Path(arguments.configs_dir)
     configs = read_configs(folder, journal.pending(folder))
     wanted = [stage for stage in STAGES if stage in (arguments.stage or configs)]
-    for stage in (stage for stage in wanted if stage not in configs):
-        raise ConfigError(f"{folder / STAGES[stage].file}: no such file; name another folder with --configs-dir")
+    if lacking := [stage for stage in wanted if stage not in configs]:
+        raise ConfigError(f"{folder / STAGES[lacking[0]].file}: no such file; name another folder with --configs-dir")
     changed = {"batch_size": arguments.batch_size, "gradient_accumulation_steps": arguments.grad_accum}
     changed = {key: value for key, value in changed.items() if value is not None}
     for stage, samples, words in _counts(arguments, wanted):

@@ -119,9 +119,15 @@ def test_a_run_of_a_million_epochs_is_drawn(home: Path) -> None:
     ("arguments", "code", "message"),
     [
         ("--samples 100", 2, "--samples: give --batch-size N too, or --stage NAME"),
+        ("--samples 9 --batch-size 1 --scale-lr sqrt", 2, "--scale-lr: there is no lr without a config"),
+        ("--policy tokens --unique-tokens 9 --parameters 9", 2, "--policy tokens: name one --stage"),
         ("--ratio 12", 2, "--ratio: belongs to --policy tokens"),
         ("--policy tokens", 2, "give --unique-tokens N and --parameters N"),
-        ("--policy tokens --unique-tokens 9 --parameters 9 --ratio 11", 2, "ratio = 11: tokens per parameter lie in"),
+        (
+            "--policy tokens --unique-tokens 9 --parameters 9 --ratio 11 --stage text",
+            2,
+            "ratio = 11: tokens per parameter lie in",
+        ),
         ("--policy tokens --unique-tokens 9 --parameters 99 --samples 9 --batch-size 1", 5, "--allow-repetition"),
         ("--plot lr.bmp", 2, "name a file that ends in .png, .svg, .pdf"),
         ("--plot nowhere/lr.png", 2, "nowhere is no folder"),
