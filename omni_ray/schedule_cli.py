@@ -71,9 +71,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError("--policy tokens: give --unique-tokens N and --parameters N, which it derives epochs from")
     without_config = arguments.samples and not arguments.stage
     if arguments.policy == "tokens" and not without_config and len(arguments.stage or ()) != 1:
-        raise UsageError(
-            "--policy tokens: name one --stage, whose tokens and parameters these are"
-        )
+        raise UsageError("--policy tokens: name one --stage, whose tokens and parameters these are")
     if without_config and not arguments.batch_size:
         raise UsageError("--samples: give --batch-size N too, or --stage NAME to take it from that stage's config")
     if without_config and arguments.scale_lr != "none":
