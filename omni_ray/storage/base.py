@@ -1,0 +1,119 @@
+"""What every storage can do: atomic writes, listing, ranged reads, concatenation."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+TEMP_PREFIX = ".tmp-"
+
+
+class Stat(NamedTuple):
+    """What a listing says of one key. `mtime_ns` is by the clock of the storage, not of this host."""
+
+    key: str
+    size: int
+    mtime_ns: int
+
+
+class Slice(NamedTuple):
+    """Bytes [start, start + length) of a key."""
+
+    key: str
+    start: int
+    length: int
+
+
+class Writer(ABC):
+    """A large output in the making: nothing is visible under its key before `commit`."""
+
+    @abstractmethod
+    def write(self, data: bytes | memoryview) -> None: ...
+
+    @abstractmethod
+    def append_slice(self, part: Slice) -> None:
+        """Copy bytes of another key of the same storage, without moving them through this process where possible."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Make the output durable and visible under its key, replacing what was there."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Forget the output. Harmless after `commit`."""
+
+
+class Appender(ABC):
+    """An append-only log; what was written before a returned `sync` survives a crash of the machine."""
+
+    @abstractmethod
+    def write(self, data: bytes) -> None: ...
+
+    @abstractmethod
+    def sync(self) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+class Storage(ABC):
+    """A root and keys below it. All methods raise `StorageError` naming the key when the storage fails."""
+
+    uri: str  # as it was given, for people
+    location: str  # the same place for any process, whatever its working directory
+
+    @abstractmethod
+    def put(self, key: str, data: bytes) -> None:
+        """Write `data` under `key` atomically, replacing what was there."""
+
+    @abstractmethod
+    def create(self, key: str, data: bytes) -> bool:
+        """Write `data` under `key` only if nothing is there; False, and nothing changed, if something is."""
+
+    @abstractmethod
+    def writer(self, key: str) -> Writer: ...
+
+    @abstractmethod
+    def appender(self, key: str) -> Appender:
+        """Open a log that must not exist yet."""
+
+    @abstractmethod
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes: ...
+
+    @abstractmethod
+    def open(self, key: str) -> BinaryIO:
+        """A seekable stream over the whole of `key`."""
+
+    @abstractmethod
+    def stat(self, key: str) -> Stat | None:
+        """None where nothing is stored under `key`."""
+
+    @abstractmethod
+    def list(self, prefix: str) -> Iterator[Stat]:
+        """Everything below the folder `prefix`, recursively, sorted by key; temporary names included."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove `key`; nothing happens where it is not there."""
+
+    @abstractmethod
+    def move_tree(self, prefix: str, target: str) -> None:
+        """Rename a folder; `target` must not exist."""
+
+    @abstractmethod
+    def sweep(self, prefix: str) -> int:
+        """Remove what killed runs left unfinished below `prefix`; the number of things removed."""
+
+    @abstractmethod
+    def now_ns(self) -> int:
+        """The time by the clock that `Stat.mtime_ns` is in."""
+
+    @abstractmethod
+    def free_bytes(self) -> int | None:
+        """Free space in bytes; None where the storage has no limit."""
+
+    def exists(self, key: str) -> bool:
+        return self.stat(key) is not None
+
+    def delete_tree(self, prefix: str) -> None:
+        for stat in list(self.list(prefix)):
+            self.delete(stat.key)
