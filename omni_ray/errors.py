@@ -34,6 +34,10 @@ class StorageError(OmniRayError):
     """A read or a write failed; trying again may help (disk full, network, permission)."""
 
 
+class NotStored(StorageError):
+    """Nothing is stored under the key that was to be read."""
+
+
 class LedgerCorrupt(OmniRayError):
     """A ledger record in the middle of a ledger does not match its checksum."""
 

@@ -1,9 +1,10 @@
 """One output has one run at a time: the lease.
 
 The lease of an output is a sequence of epochs, `.omni_ray/lease/<epoch>.json`; the highest one holds the output. A new
-run creates the next epoch exclusively, so of two contenders one wins. An epoch also fences: a ledger file carries the
-epoch of its run, and a later run ignores what an earlier one appends after the take-over (see `ledger`). Nothing here
-depends on the clocks of two hosts agreeing: age is told by the storage's own clock.
+run creates the next epoch exclusively (a hard link; If-None-Match on S3), so of two contenders one wins. An epoch also
+fences: a ledger file carries the epoch of its run, and a later run ignores what an earlier one appends after the
+take-over (see `ledger`). Nothing here depends on the clocks of two hosts agreeing: age is told by the storage's own
+clock.
 """
 
 import socket
@@ -16,7 +17,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from omni_ray.errors import LeaseHeld, LeaseLost, StorageError
+from omni_ray.errors import LeaseHeld, LeaseLost, OmniRayError, StorageError
 from omni_ray.storage import Storage
 
 LEASE_FOLDER = ".omni_ray/lease"
@@ -65,6 +66,11 @@ class Lease:
         if newest_epoch(storage) != lease.epoch:  # somebody went through several epochs since we looked
             storage.delete(_key(lease.epoch))
             raise LeaseHeld(f"{storage.uri}: another run took it at this moment; run the command again")
+        try:
+            storage.check_exclusive(_key(lease.epoch))
+        except OmniRayError:
+            storage.delete(_key(lease.epoch))
+            raise
         for stat in list(storage.list(LEASE_FOLDER)):
             if _epoch_of(stat.key) < lease.epoch:
                 storage.delete(stat.key)
@@ -88,12 +94,10 @@ class Lease:
             self._storage.put(_key(self.epoch), msgspec.json.encode(ended))
 
     def _renew_until_stopped(self) -> None:
-        payload = msgspec.json.encode(self.holder)
         while not self._stop.wait(RENEW_SECONDS):
             try:
-                if not is_current(self._storage, self.epoch):
+                if not is_current(self._storage, self.epoch) or not self._storage.touch(_key(self.epoch)):
                     return
-                self._storage.put(_key(self.epoch), payload)
             except StorageError:
                 continue  # a disk that is full now may not be in ten seconds; commits check for themselves
 

@@ -1,9 +1,10 @@
 """The commit protocol: receipts as cursors in one append-only ledger per source.
 
-A ledger is a folder of files `<epoch>.jsonl`, one for each run that committed something, written by that run
-alone. A line is eight hex digits of CRC-32, a space, a JSON record. The first record of a file says how many bytes of
-each earlier file count (`sealed`): what a run that lost its lease appends later lies beyond, and is never read. A last
-line that is torn does not count; a damaged line with others after it is an error.
+A ledger is a folder of logs `<epoch>.jsonl` (a file; on S3 a few objects, see `storage.s3_log`), one for each run that
+committed something, written by that run alone. A line is eight hex digits of CRC-32, a space, a JSON record. The first
+record of a log says how many bytes of each earlier log count (`sealed`): what a run that lost its lease appends later
+lies beyond, and is never read. A last line that is torn does not count; a damaged line with others after it is an
+error.
 
 What has a receipt is never done again; what has none leaves no trace in any output.
 """
@@ -15,17 +16,18 @@ from typing import NamedTuple
 import msgspec
 
 from omni_ray.errors import LedgerCorrupt
-from omni_ray.storage import TEMP_PREFIX, Appender, Storage
+from omni_ray.storage import Appender, Log, Storage
 
 _SUFFIX = ".jsonl"
 
 
-class Output(msgspec.Struct, frozen=True):
-    """A committed file: its key, its size in bytes, its sha256 in hex."""
+class Output(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A committed output: its size in bytes, its sha256 in hex, and where it lies: from byte `offset` of `key` on."""
 
     key: str
     size: int
     sha256: str
+    offset: int = 0
 
 
 class Receipt(msgspec.Struct, frozen=True, tag="receipt", omit_defaults=True):
@@ -78,7 +80,7 @@ class LedgerState(NamedTuple):
     """What a ledger says: the receipts of each block in the order of their segments."""
 
     receipts: dict[str, list[Receipt]]
-    sealed: dict[str, int]  # valid bytes of each file
+    sealed: dict[str, int]  # valid bytes of each log
 
     def done(self, block: str) -> bool:
         receipts = self.receipts.get(block)
@@ -132,21 +134,20 @@ def read_ledger(storage: Storage, folder: str) -> LedgerState:
     Raises:
         LedgerCorrupt: a record other than a torn last one does not match its checksum.
     """
-    keys = [stat.key for stat in storage.list(folder) if stat.key.endswith(_SUFFIX) and TEMP_PREFIX not in stat.key]
     opened: _Opened | None = None
     receipts: dict[str, list[Receipt]] = {}
     lengths: dict[str, int] = {}
-    files: dict[str, list[_Opened | Receipt | Revoke]] = {}
-    for key in reversed(keys):  # the newest file says what counts of the others
-        name = key.rpartition("/")[2]
-        if opened is not None and name not in opened.sealed:
+    logs: dict[str, list[_Opened | Receipt | Revoke]] = {}
+    for log in reversed(storage.logs(folder)):  # the newest log says what counts of the others
+        name = log.key.rpartition("/")[2]
+        if not name.endswith(_SUFFIX) or (opened is not None and name not in opened.sealed):
             continue
-        records, length = _read_file(storage, key, None if opened is None else opened.sealed[name])
+        records, length = _read_log(storage, log, None if opened is None else opened.sealed[name])
         if opened is None and records and isinstance(records[0], _Opened):
             opened = records[0]
-        files[name], lengths[name] = records, length
-    for name in sorted(files):
-        for record in files[name]:
+        logs[name], lengths[name] = records, length
+    for name in sorted(logs):
+        for record in logs[name]:
             if isinstance(record, Receipt):
                 _apply(receipts, record)
             elif isinstance(record, Revoke):
@@ -157,13 +158,12 @@ def read_ledger(storage: Storage, folder: str) -> LedgerState:
 def receipts_of_epoch(storage: Storage, folder: str, epoch: int) -> list[Receipt]:
     """What one run has committed so far."""
     key = f"{folder}/{epoch:08d}{_SUFFIX}"
-    if not storage.exists(key):
-        return []
-    return [record for record in _read_file(storage, key, None)[0] if isinstance(record, Receipt)]
+    logs = [log for log in storage.logs(folder) if log.key == key]
+    return [record for log in logs for record in _read_log(storage, log, None)[0] if isinstance(record, Receipt)]
 
 
-def _read_file(storage: Storage, key: str, sealed: int | None) -> tuple[list[_Opened | Receipt | Revoke], int]:
-    data = storage.read(key, 0, sealed)
+def _read_log(storage: Storage, log: Log, sealed: int | None) -> tuple[list[_Opened | Receipt | Revoke], int]:
+    data = storage.read_log(log, sealed)
     records: list[_Opened | Receipt | Revoke] = []
     at = 0
     while at < len(data):
@@ -172,8 +172,8 @@ def _read_file(storage: Storage, key: str, sealed: int | None) -> tuple[list[_Op
         if end < 0 or line[:8] != b"%08x" % zlib.crc32(line[9:]):
             if sealed is not None or (end >= 0 and end + 1 < len(data)):
                 raise LedgerCorrupt(
-                    f"{storage.uri}/{key}: the record at byte {at} does not match its checksum; restore the file from "
-                    "a copy, or --reset the dataset"
+                    f"{storage.uri}/{log.key}: the record at byte {at} does not match its checksum; restore it from a "
+                    "copy, or --reset the dataset"
                 )
             break
         records.append(_decoder.decode(line[9:]))

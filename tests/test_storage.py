@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from omni_ray.errors import NotInThisVersion, StorageError, UsageError
+from omni_ray.errors import StorageError, UsageError
 from omni_ray.storage import TEMP_PREFIX, LocalStorage, Slice, open_storage
 
 
@@ -94,6 +94,15 @@ def test_appender_refuses_an_existing_log(storage: LocalStorage) -> None:
     assert storage.read("ledger/1") == b"x\n"
 
 
+def test_touch_makes_young_and_never_makes(storage: LocalStorage) -> None:
+    storage.put("a", b"x")
+    os.utime(storage.path("a"), ns=(1, 1))
+    assert storage.touch("a")
+    assert storage.now_ns() - storage.stat("a").mtime_ns < 10e9  # type: ignore[union-attr]
+    assert not storage.touch("b")
+    assert names(storage) == ["a"]
+
+
 def test_delete_tree_keeps_what_somebody_put_there_meanwhile(storage: LocalStorage, tmp_path: Path) -> None:
     storage.put("a/b/c", b"")
     storage.delete_tree("a")
@@ -123,7 +132,8 @@ def test_full_disk_is_named_and_leaves_the_old_file(storage: LocalStorage) -> No
 def test_schemes() -> None:
     assert isinstance(open_storage("data"), LocalStorage)
     assert isinstance(open_storage("file:///tmp/x"), LocalStorage)
-    with pytest.raises(NotInThisVersion, match="s3://bucket/x"):
-        open_storage("s3://bucket/x")
+    assert open_storage("s3://bucket/x/").uri == "s3://bucket/x"
+    with pytest.raises(UsageError, match="s3://bucket/prefix"):
+        open_storage("s3:///x")
     with pytest.raises(UsageError, match="ftp"):
         open_storage("ftp://host/x")

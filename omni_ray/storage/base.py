@@ -1,8 +1,11 @@
 """What every storage can do: atomic writes, listing, ranged reads, concatenation."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple
+
+from omni_ray.errors import StorageError
 
 TEMP_PREFIX = ".tmp-"
 
@@ -13,6 +16,21 @@ class Stat(NamedTuple):
     key: str
     size: int
     mtime_ns: int
+
+
+class Segment(NamedTuple):
+    """Bytes [start, stop) of a log, stored under `key`."""
+
+    key: str
+    start: int
+    stop: int
+
+
+class Log(NamedTuple):
+    """An append-only log as a listing found it; its segments may overlap where they hold the same bytes."""
+
+    key: str
+    segments: tuple[Segment, ...]
 
 
 class Slice(NamedTuple):
@@ -67,7 +85,15 @@ class Storage(ABC):
 
     @abstractmethod
     def create(self, key: str, data: bytes) -> bool:
-        """Write `data` under `key` only if nothing is there; False, and nothing changed, if something is."""
+        """Write `data`, which nobody else writes, only if nothing is under `key`; False, and nothing changed, else."""
+
+    @abstractmethod
+    def touch(self, key: str) -> bool:
+        """Set the time of `key` to now by the storage's clock; False, and nothing made, if it is not there any more."""
+
+    @abstractmethod
+    def check_exclusive(self, key: str) -> None:
+        """Raise Refused if of two `create` of this existing `key` more than one could win, or `touch` is not exact."""
 
     @abstractmethod
     def writer(self, key: str) -> Writer: ...
@@ -75,6 +101,14 @@ class Storage(ABC):
     @abstractmethod
     def appender(self, key: str) -> Appender:
         """Open a log that must not exist yet."""
+
+    @abstractmethod
+    def logs(self, folder: str) -> list[Log]:
+        """The logs that lie directly in `folder`, sorted by key."""
+
+    @abstractmethod
+    def read_log(self, log: Log, length: int | None = None) -> bytes:
+        """The first `length` bytes of a log, all of it by default."""
 
     @abstractmethod
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes: ...
@@ -96,12 +130,11 @@ class Storage(ABC):
         """Remove `key`; nothing happens where it is not there."""
 
     @abstractmethod
-    def move_tree(self, prefix: str, target: str) -> None:
-        """Rename a folder; `target` must not exist."""
+    def sweep(self, prefix: str, only: Collection[str] | None = None) -> int:
+        """Remove what killed runs left unfinished below the folder `prefix`; the number of things removed.
 
-    @abstractmethod
-    def sweep(self, prefix: str) -> int:
-        """Remove what killed runs left unfinished below `prefix`; the number of things removed."""
+        `only` names the keys that are ours, in a folder where others may be writing too.
+        """
 
     @abstractmethod
     def now_ns(self) -> int:
@@ -114,6 +147,22 @@ class Storage(ABC):
     def exists(self, key: str) -> bool:
         return self.stat(key) is not None
 
+    def delete_many(self, keys: Collection[str]) -> None:
+        """Remove keys, in no particular order."""
+        for key in keys:
+            self.delete(key)
+
     def delete_tree(self, prefix: str) -> None:
-        for stat in list(self.list(prefix)):
-            self.delete(stat.key)
+        self.delete_many([stat.key for stat in self.list(prefix)])
+
+
+def check_key(key: str, uri: str) -> str:
+    """The key in its shortest form.
+
+    Raises:
+        StorageError: for a key that would leave the root.
+    """
+    pure = PurePosixPath(key)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise StorageError(f"{key!r}: a key stays below {uri}; absolute paths and '..' are not keys")
+    return pure.as_posix()

@@ -7,12 +7,12 @@ Every write goes to a temporary name in the same folder, is synced, and is renam
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
-from omni_ray.errors import StorageError
-from omni_ray.storage.base import TEMP_PREFIX, Appender, Slice, Stat, Storage, Writer
+from omni_ray.errors import NotStored, StorageError
+from omni_ray.storage.base import TEMP_PREFIX, Appender, Log, Segment, Slice, Stat, Storage, Writer, check_key
 
 COPY_BYTES = 8 << 20  # one read or in-kernel copy
 
@@ -31,10 +31,7 @@ class LocalStorage(Storage):
         Raises:
             StorageError: for a key that would leave the root.
         """
-        pure = PurePosixPath(key)
-        if pure.is_absolute() or ".." in pure.parts:
-            raise StorageError(f"{key!r}: a key stays below {self.uri}; absolute paths and '..' are not keys")
-        return self.root / pure
+        return self.root / check_key(key, self.uri)
 
     def put(self, key: str, data: bytes) -> None:
         writer = self.writer(key)
@@ -59,11 +56,34 @@ class LocalStorage(Storage):
             _sync_folder(path.parent)
         return True
 
+    def touch(self, key: str) -> bool:
+        path = self.path(key)
+        with _naming(path):
+            try:
+                os.utime(path)
+            except FileNotFoundError:
+                return False
+            return True
+
+    def check_exclusive(self, key: str) -> None:
+        return None  # link() and utime() are exact on every file system that has them
+
     def writer(self, key: str) -> Writer:
         return _LocalWriter(self, key)
 
     def appender(self, key: str) -> Appender:
         return _LocalAppender(self.path(key))
+
+    def logs(self, folder: str) -> list[Log]:
+        top = self.path(folder)
+        return [
+            Log(stat.key, (Segment(stat.key, 0, stat.size),))
+            for stat in self.list(folder)
+            if self.path(stat.key).parent == top and TEMP_PREFIX not in stat.key
+        ]
+
+    def read_log(self, log: Log, length: int | None = None) -> bytes:
+        return self.read(log.key, 0, length)
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         path = self.path(key)
@@ -110,14 +130,8 @@ class LocalStorage(Storage):
             except OSError:  # somebody put a file there meanwhile: it is theirs, and so is its folder
                 continue
 
-    def move_tree(self, prefix: str, target: str) -> None:
-        path = self.path(prefix)
-        with _naming(path):
-            path.rename(self.path(target))
-            _sync_folder(path.parent)
-
-    def sweep(self, prefix: str) -> int:
-        left = [
+    def sweep(self, prefix: str, only: Collection[str] | None = None) -> int:
+        left = [  # whatever `only` names: a temporary name is ours wherever it is
             Path(folder, name)
             for folder, _, names in os.walk(self.path(prefix))
             for name in names
@@ -217,6 +231,8 @@ class _naming:  # noqa: N801 - reads as a statement: `with _naming(path):`
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FileNotFoundError):
+            raise NotStored(f"{self._path}: No such file or directory; `omni-ray verify` lists what is missing")
         if isinstance(error, OSError):
             what = error.strerror or str(error)
             raise StorageError(f"{self._path}: {what}; mend that and run the same command again") from error

@@ -1,0 +1,234 @@
+"""Reading an object by ranges as a seekable stream, and writing one in parts."""
+
+import hashlib
+import io
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from omni_ray.errors import StorageError
+from omni_ray.storage.base import Slice, Writer
+from omni_ray.storage.s3_client import client, code_of, naming, was_retried
+
+if TYPE_CHECKING:
+    from omni_ray.storage.s3 import S3Storage
+
+FIRST_WINDOW = 256 << 10  # of one GET after a jump; doubles while reading goes straight on
+LAST_WINDOW = 8 << 20
+AHEAD = 4  # windows of LAST_WINDOW that are fetched before they are asked for
+PART_BYTES = 16 << 20
+PARTS_PER_SIZE = 1000  # then parts double, so that 10,000 parts are enough for any object
+PARTS_AT_ONCE = 4
+MIN_PART_BYTES = 5 << 20  # S3's own limits of a part that is not the last one
+MAX_PARTS = 10_000
+
+Fetch = Callable[[int, int], bytes]  # start, length -> bytes
+
+
+class RangeReader(io.RawIOBase):
+    """A seekable stream over `size` bytes. Straight reading fetches ahead in threads; a jump fetches little."""
+
+    def __init__(self, fetch: Fetch, size: int) -> None:
+        self._fetch = fetch
+        self._size = size
+        self._at = 0
+        self._held = b""
+        self._held_from = 0
+        self._window = FIRST_WINDOW
+        self._ahead: deque[tuple[int, Future[bytes]]] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, origin + offset)
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        want = max(0, self._size - self._at)
+        want = want if size < 0 else min(size, want)
+        parts = []
+        while want:
+            offset = self._at - self._held_from
+            if not 0 <= offset < len(self._held):
+                self._fill(want)
+                offset = self._at - self._held_from
+            data = self._held[offset : offset + want]
+            parts.append(data)
+            self._at += len(data)
+            want -= len(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._drop_ahead()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+        super().close()
+
+    def _fill(self, want: int) -> None:
+        straight = self._held_from + len(self._held) == self._at and bool(self._held)
+        self._window = min(self._window * 2, LAST_WINDOW) if straight else FIRST_WINDOW
+        if not straight:
+            self._drop_ahead()
+        if self._ahead and self._ahead[0][0] == self._at:
+            self._held = self._ahead.popleft()[1].result()
+        else:
+            self._drop_ahead()
+            self._held = self._get(self._at, max(self._window, min(want, LAST_WINDOW)))
+        self._held_from = self._at
+        if self._window == LAST_WINDOW:
+            self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        self._pool = self._pool or ThreadPoolExecutor(AHEAD, "s3-read")
+        start = self._ahead[-1][0] + LAST_WINDOW if self._ahead else self._held_from + len(self._held)
+        while len(self._ahead) < AHEAD and start < self._size:
+            self._ahead.append((start, self._pool.submit(self._get, start, LAST_WINDOW)))
+            start += LAST_WINDOW
+
+    def _get(self, start: int, length: int) -> bytes:
+        length = min(length, self._size - start)
+        data = self._fetch(start, length)
+        if len(data) != length:
+            raise StorageError(f"bytes {start} to {start + length} asked for, {len(data)} came; run the command again")
+        return data
+
+    def _drop_ahead(self) -> None:
+        for _, future in self._ahead:
+            future.cancel()
+        self._ahead.clear()
+
+
+class S3Writer(Writer):
+    """One PUT where all of it fits a part; a multipart upload, parts in parallel, where it does not."""
+
+    def __init__(self, storage: "S3Storage", key: str) -> None:
+        self._storage = storage
+        self._key = key
+        self._target = storage.target(key)
+        self._uri = storage.uri_of(key)
+        self._buffer = bytearray()
+        self._upload = ""
+        self._parts: list[Future[dict[str, Any]]] = []
+        self._pool: ThreadPoolExecutor | None = None
+        self._committed = False
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._buffer += data
+        while len(self._buffer) >= (size := part_size(len(self._parts))):
+            self._send(bytes(memoryview(self._buffer)[:size]))
+            del self._buffer[:size]
+
+    def append_slice(self, part: Slice) -> None:
+        for start in range(part.start, part.start + part.length, LAST_WINDOW):
+            length = min(LAST_WINDOW, part.start + part.length - start)
+            data = self._storage.read(part.key, start, length)
+            if len(data) != length:
+                raise StorageError(
+                    f"{self._storage.uri_of(part.key)}: ends {length - len(data)} bytes early; `omni-ray verify` lists "
+                    "what is damaged"
+                )
+            self.write(data)
+
+    def commit(self) -> None:
+        if not self._upload:
+            self._storage.put(self._key, bytes(self._buffer))
+        else:
+            if self._buffer:
+                self._send(bytes(self._buffer))
+            with naming(self._uri):
+                parts = [future.result() for future in self._parts]
+            complete_upload(self._target, self._uri, self._upload, parts)
+        self._committed = True
+        self._close_pool()
+
+    def abort(self) -> None:
+        if self._upload and not self._committed:
+            for future in self._parts:
+                future.cancel()
+            self._close_pool()
+            abort_upload(self._target, self._uri, self._upload)
+            self._upload = ""
+        self._buffer.clear()
+
+    def _send(self, data: bytes) -> None:
+        if not self._upload:
+            self._upload = create_upload(self._target, self._uri)
+            self._pool = ThreadPoolExecutor(PARTS_AT_ONCE, "s3-write")
+        number = len(self._parts) + 1
+        if number > PARTS_AT_ONCE:  # no more in memory than are under way
+            with naming(self._uri):
+                self._parts[number - 1 - PARTS_AT_ONCE].result()
+        assert self._pool is not None
+        self._parts.append(self._pool.submit(upload_part, self._target, self._upload, number, data))
+
+    def _close_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+            self._pool = None
+
+
+def part_size(number: int) -> int:
+    """Bytes of the part after `number` parts."""
+    size: int = PART_BYTES << (number // PARTS_PER_SIZE)
+    return size
+
+
+def create_upload(target: dict[str, str], uri: str) -> str:
+    with naming(uri):
+        return str(client().create_multipart_upload(**target)["UploadId"])
+
+
+def upload_part(target: dict[str, str], upload: str, number: int, data: bytes) -> dict[str, Any]:
+    done = client().upload_part(**target, UploadId=upload, PartNumber=number, Body=data)
+    return {"PartNumber": number, "ETag": done["ETag"]}
+
+
+def complete_upload(target: dict[str, str], uri: str, upload: str, parts: list[dict[str, Any]]) -> None:
+    """Make the object of these parts visible. An answer that was lost is no failure if the object is there."""
+    listed = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]
+    try:
+        client().complete_multipart_upload(**target, UploadId=upload, MultipartUpload={"Parts": listed})
+    except ClientError as error:
+        with naming(uri):
+            if code_of(error) == "NoSuchUpload" and was_retried(error):
+                there = client().head_object(**target)
+                if there["ETag"].strip('"') == joined_etag(part["ETag"] for part in listed):
+                    return
+            raise
+    except BotoCoreError:
+        with naming(uri):
+            raise
+
+
+def joined_etag(etags: Any) -> str:
+    """The ETag of an object uploaded in parts: MD5 over the parts' MD5s, and their number."""
+    digests = [bytes.fromhex(etag.strip('"')) for etag in etags]
+    return f"{hashlib.md5(b''.join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"
+
+
+def abort_upload(target: dict[str, str], uri: str, upload: str) -> None:
+    """Give back the space of an upload that will not be finished; nothing happens where it is gone already."""
+    with naming(uri):
+        try:
+            client().abort_multipart_upload(**target, UploadId=upload)
+        except ClientError as error:
+            if code_of(error) != "NoSuchUpload":
+                raise

@@ -1,0 +1,52 @@
+from collections.abc import Iterator
+
+import boto3
+import pytest
+
+from omni_ray.storage import s3_client
+from tests.s3.proxy import Proxy, proxy_before
+from tests.s3.server import moto_server
+
+BUCKET = "bucket"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    with moto_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def shared_proxy(s3_server: str) -> Iterator[Proxy]:
+    with proxy_before(s3_server) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxy(shared_proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """An S3 with one empty bucket; this process's settings lead to it through the proxy."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": shared_proxy.endpoint,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_MAX_ATTEMPTS"):
+        monkeypatch.delenv(name, raising=False)
+    s3_client._client.cache_clear()
+    empty_bucket(shared_proxy)
+    yield shared_proxy
+    s3_client._client.cache_clear()
+
+
+def empty_bucket(proxy: Proxy) -> None:
+    bucket = boto3.resource("s3").Bucket(BUCKET)
+    if BUCKET in [found.name for found in boto3.resource("s3").buckets.all()]:
+        bucket.objects.all().delete()
+        for upload in bucket.multipart_uploads.all():
+            upload.abort()
+    else:
+        bucket.create()
+    proxy.forget()

@@ -1,0 +1,362 @@
+"""S3 as a storage, over real HTTP: what every storage promises, and what only S3 and networks do."""
+
+import random
+import threading
+
+import boto3
+import pytest
+
+from omni_ray.errors import DataError, LedgerCorrupt, NotStored, Refused, StorageError, UsageError
+from omni_ray.storage import Slice, open_storage
+from omni_ray.storage import s3_log as logs
+from omni_ray.storage import s3_streams as streams
+from omni_ray.storage.s3 import S3Storage, open_object
+from tests.s3.conftest import BUCKET
+from tests.s3.proxy import Fault, Proxy
+
+DATA = random.Random(0).randbytes(40 << 20)
+
+
+@pytest.fixture
+def storage(proxy: Proxy) -> S3Storage:
+    return S3Storage(f"s3://{BUCKET}/some/out")
+
+
+def names(storage: S3Storage) -> list[str]:
+    return [stat.key for stat in storage.list("")]
+
+
+def uploads() -> list[str]:
+    return [found.object_key for found in boto3.resource("s3").Bucket(BUCKET).multipart_uploads.all()]
+
+
+def test_put_replaces_in_one_request(storage: S3Storage, proxy: Proxy) -> None:
+    storage.put("a/b.txt", b"one")
+    storage.put("a/b.txt", b"two")
+    assert storage.read("a/b.txt") == b"two"
+    assert proxy.count() == {"PUT": 2, "GET": 1}
+    assert names(storage) == ["a/b.txt"]
+    assert boto3.resource("s3").Object(BUCKET, "some/out/a/b.txt").content_length == 3
+
+
+def test_read_ranges_and_missing(storage: S3Storage) -> None:
+    storage.put("a", b"0123456789")
+    assert storage.read("a", 3, 4) == b"3456"
+    assert storage.read("a", 8, 10) == b"89"
+    assert storage.read("a", 4) == b"456789"
+    assert storage.read("a", 10, 5) == b""
+    assert storage.read("a", 3, 0) == b""
+    assert storage.stat("b") is None
+    assert storage.stat("a").size == 10  # type: ignore[union-attr]
+    with pytest.raises(NotStored, match=r"s3://bucket/some/out/b: No such file"):
+        storage.read("b")
+
+
+@pytest.mark.parametrize("key", ["/etc/passwd", "../a", "a/../../b"])
+def test_keys_stay_below_the_root(storage: S3Storage, key: str) -> None:
+    with pytest.raises(StorageError, match="stays below"):
+        storage.put(key, b"")
+
+
+@pytest.mark.slow
+def test_lists_by_page_below_a_folder_only(storage: S3Storage, proxy: Proxy) -> None:
+    bucket = boto3.client("s3")
+    for number in range(1001):
+        bucket.put_object(Bucket=BUCKET, Key=f"some/out/f/{number:04}", Body=b"")
+    storage.put("f2", b"")
+    bucket.put_object(Bucket=BUCKET, Key="some/out/f/", Body=b"")  # the empty folder of other tools
+    proxy.forget()
+    assert [stat.key for stat in storage.list("f")] == [f"f/{number:04}" for number in range(1001)]
+    assert proxy.count() == {"LIST": 2}
+    storage.delete_tree("f")
+    assert proxy.count()["POST"] == 2
+    assert names(storage) == ["f2"]
+    storage.delete("f2")
+    storage.delete("never-there")
+    assert names(storage) == []
+
+
+def test_of_many_creators_one_wins(storage: S3Storage) -> None:
+    won: list[int] = []
+    begin = threading.Barrier(8)
+
+    def create(number: int) -> None:
+        begin.wait()
+        if storage.create("lease", b"%d" % number):
+            won.append(number)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert storage.read("lease") == b"%d" % won[0]
+
+
+def test_a_create_whose_answer_was_lost_is_ours(storage: S3Storage, proxy: Proxy) -> None:
+    proxy.fail(Fault("PUT", "lease", lost=True))
+    assert storage.create("lease", b"mine")
+    assert not storage.create("lease", b"theirs")
+    proxy.fail(Fault("PUT", "lease", status=500))
+    assert not storage.create("lease", b"theirs")
+
+
+def test_a_conditional_write_that_meets_another_is_asked_again(storage: S3Storage, proxy: Proxy) -> None:
+    proxy.fail(Fault("PUT", "lease", status=409, code="ConditionalRequestConflict", times=2))
+    assert storage.create("lease", b"mine")
+    assert proxy.count()["PUT"] == 3
+
+
+def test_touch_makes_young_and_never_makes(storage: S3Storage, proxy: Proxy) -> None:
+    assert not storage.touch("a")
+    storage.put("a", b"x")
+    assert storage.touch("a")
+    assert abs(storage.now_ns() - storage.stat("a").mtime_ns) < 10e9  # type: ignore[union-attr]
+    proxy.fail(Fault("PUT", "/a", status=412, code="PreconditionFailed"))
+    assert not storage.touch("a")
+    assert names(storage) == ["a"]
+
+
+def test_now_is_the_stores_time(storage: S3Storage, proxy: Proxy) -> None:
+    before = storage.now_ns()
+    proxy.fail(Fault("GET", "list-type", late=3600))
+    assert 3590e9 < storage.now_ns() - before < 3610e9
+
+
+@pytest.mark.parametrize("header", ["If-None-Match", "If-Match"])
+def test_an_endpoint_without_conditional_writes_is_refused(storage: S3Storage, proxy: Proxy, header: str) -> None:
+    storage.create("lease", b"mine")
+    storage.check_exclusive("lease")
+    proxy.fail(Fault("PUT", "lease", times=9, without=(header,)))
+    with pytest.raises(Refused, match="ignores conditional writes"):
+        storage.check_exclusive("lease")
+    proxy.forget()
+    proxy.fail(Fault("PUT", "lease", times=9, status=501, code="NotImplemented"))
+    with pytest.raises(Refused, match="ignores conditional writes"):
+        storage.check_exclusive("lease")
+
+
+def test_writer_shows_nothing_before_commit_and_abort_leaves_the_old(storage: S3Storage) -> None:
+    storage.put("corpus", b"old")
+    writer = storage.writer("corpus")
+    writer.write(DATA)
+    assert storage.read("corpus") == b"old"
+    assert uploads()
+    writer.abort()
+    writer.abort()
+    assert storage.read("corpus") == b"old"
+    assert not uploads()
+
+
+@pytest.mark.parametrize("size", [0, 1, 16 << 20, (16 << 20) + 1, len(DATA)])
+def test_what_is_written_in_parts_is_read_in_ranges(storage: S3Storage, proxy: Proxy, size: int) -> None:
+    writer = storage.writer("big")
+    for at in range(0, size, 1_000_003):
+        writer.write(memoryview(DATA)[at : min(at + 1_000_003, size)])
+    writer.commit()
+    writer.abort()
+    with storage.open("big") as stream:
+        assert stream.read() == DATA[:size]
+    assert proxy.count()["PUT"] == max(1, -(-size // (16 << 20)))
+    assert not uploads()
+
+
+def test_append_slice_copies_exactly(storage: S3Storage) -> None:
+    storage.put("block", DATA[:20_000_000])
+    writer = storage.writer("joined")
+    writer.write(b"[")
+    writer.append_slice(Slice("block", 5, 19_000_000))
+    writer.append_slice(Slice("block", 0, 0))
+    writer.write(b"]")
+    writer.commit()
+    assert storage.read("joined") == b"[" + DATA[5:19_000_005] + b"]"
+    with pytest.raises(StorageError, match="ends 2 bytes early"):
+        storage.writer("other").append_slice(Slice("block", 20_000_000 - 1, 3))
+
+
+def test_sweep_removes_unfinished_uploads_of_ours_only(storage: S3Storage) -> None:
+    for key in ("work/a", "text/ours", "text/theirs"):
+        storage.writer(key).write(DATA[: 17 << 20])
+    assert storage.sweep("work") == 1
+    assert storage.sweep("text", only=["text/ours"]) == 1
+    assert uploads() == ["some/out/text/theirs"]
+
+
+def test_ten_thousand_parts_hold_five_terabytes() -> None:
+    assert sum(map(streams.part_size, range(streams.MAX_PARTS))) > 5e12
+
+
+def test_random_reading_fetches_little_and_straight_reading_in_large_ranges(storage: S3Storage, proxy: Proxy) -> None:
+    storage.put("big", DATA)
+    proxy.forget()
+    dice = random.Random(1)
+    with storage.open("big") as stream:
+        for _ in range(50):
+            at, length = dice.randrange(len(DATA)), dice.randrange(100_000)
+            stream.seek(at)
+            assert stream.read(length) == DATA[at : at + length]
+        assert proxy.count()["GET"] <= 50
+        proxy.forget()
+        stream.seek(0)
+        buffer = bytearray(len(DATA) + 5)
+        assert sum(iter(lambda: stream.readinto(memoryview(buffer)[stream.tell() :]), 0)) == len(DATA)
+    assert buffer[: len(DATA)] == DATA
+    assert proxy.count()["GET"] < 12
+
+
+@pytest.mark.parametrize("cut", [0, 1000, 5_000_000])
+def test_a_connection_cut_in_a_body_is_read_again(storage: S3Storage, proxy: Proxy, cut: int) -> None:
+    storage.put("big", DATA)
+    proxy.fail(Fault("GET", "big", cut=cut, times=3))
+    with storage.open("big") as stream:
+        assert stream.read() == DATA
+    proxy.fail(Fault("GET", "big", cut=cut, times=2))
+    assert storage.read("big") == DATA
+
+
+def test_a_put_that_fails_three_times_succeeds_in_the_end(storage: S3Storage, proxy: Proxy) -> None:
+    proxy.fail(Fault("PUT", "/a", status=500, times=3))
+    storage.put("a", b"data")
+    assert proxy.count()["PUT"] == 4
+    assert storage.read("a") == b"data"
+
+
+def test_slow_down_is_obeyed_with_pauses(storage: S3Storage, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("botocore.endpoint.time.sleep", pauses.append)
+    proxy.fail(Fault("PUT", "/a", status=503, code="SlowDown", times=5))
+    storage.put("a", b"data")
+    assert len(pauses) == 5
+    assert len(set(pauses)) == 5  # jitter: no two clients come back together
+    proxy.fail(Fault("PUT", "/a", status=503, code="SlowDown", times=99))
+    with pytest.raises(StorageError, match=r"s3://bucket/some/out/a: the store asked to slow down"):
+        storage.put("a", b"data")
+
+
+def test_a_part_that_fails_is_sent_again_and_a_lost_completion_counts(storage: S3Storage, proxy: Proxy) -> None:
+    proxy.fail(Fault("PUT", "partNumber=2", status=503, code="SlowDown"), Fault("PUT", "partNumber=1", lost=True))
+    proxy.fail(Fault("POST", "uploadId", lost=True))
+    writer = storage.writer("big")
+    writer.write(DATA)
+    writer.commit()
+    assert storage.read("big") == DATA
+
+
+def test_a_completion_that_the_store_forgot_is_told_by_the_objects_tag() -> None:
+    assert streams.joined_etag(['"d41d8cd98f00b204e9800998ecf8427e"']) == "59adb24ef3cdbe0297f05b395827453f-1"
+
+
+def test_a_key_without_permission_is_named_with_the_permission(storage: S3Storage, proxy: Proxy) -> None:
+    storage.put("a", b"x")
+    for method, use, needed in (
+        ("GET", lambda: storage.read("a"), "s3:GetObject"),
+        ("PUT", lambda: storage.put("a", b""), "s3:PutObject"),
+        ("HEAD", lambda: storage.stat("a"), "s3:GetObject and s3:ListBucket"),
+        ("DELETE", lambda: storage.delete("a"), "s3:DeleteObject"),
+    ):
+        proxy.fail(Fault(method, "/a", status=403, code="AccessDenied"))
+        with pytest.raises(StorageError, match=rf"s3://bucket/some/out/a: no permission .* need {needed} here"):
+            use()
+    proxy.fail(Fault("GET", "list-type", status=403, code="AccessDenied"))
+    with pytest.raises(StorageError, match="s3:ListBucket"):
+        names(storage)
+
+
+def test_a_bucket_that_does_not_exist_is_named(proxy: Proxy) -> None:
+    storage = S3Storage("s3://nobody-has-it/out")
+    for use in (lambda: storage.put("a", b""), lambda: list(storage.list("")), lambda: storage.writer("a").write(DATA)):
+        with pytest.raises(StorageError, match=r"s3://nobody-has-it/out.*: the bucket does not exist; create it"):
+            use()
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"])
+def test_rejected_credentials_are_said_to_be(storage: S3Storage, proxy: Proxy, code: str) -> None:
+    proxy.fail(Fault("PUT", "/a", status=403, code=code))
+    with pytest.raises(StorageError, match=rf"credentials in use were rejected \({code}\)"):
+        storage.put("a", b"")
+
+
+def test_an_object_that_changes_while_it_is_read_is_noticed(storage: S3Storage) -> None:
+    storage.put("a", b"x" * (1 << 20))
+    with storage.open("a") as stream:
+        stream.read(10)
+        storage.put("a", b"y" * (1 << 20))
+        with pytest.raises(DataError, match="changed while it was read"):
+            stream.read()
+    with open_object(BUCKET, "some/out/a", 1 << 20, '"0"') as stream, pytest.raises(DataError):
+        stream.read(1)
+
+
+def test_a_store_that_ignores_ranges_is_noticed(storage: S3Storage, proxy: Proxy) -> None:
+    storage.put("a", b"0123456789")
+    proxy.fail(Fault("GET", "/a", without=("Range",)))
+    with pytest.raises(StorageError, match="ignores ranged reads"):
+        storage.read("a", 5, 2)
+
+
+@pytest.mark.parametrize("uri", ["s3://key:secret@bucket/x", "s3://secret@bucket/x"])
+def test_credentials_in_a_uri_are_refused_and_not_shown(uri: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        open_storage(uri)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_log_is_few_objects_and_reads_as_what_was_synced(storage: S3Storage, proxy: Proxy) -> None:
+    log = storage.appender("ledger/1.jsonl")
+    expected = b""
+    for number in range(200):
+        expected += b"%d\n" % number
+        log.write(b"%d\n" % number)
+        log.sync()
+        log.sync()
+    log.write(b"not synced")
+    proxy.forget()
+    (found,) = storage.logs("ledger")
+    assert found.key == "ledger/1.jsonl"
+    assert storage.read_log(found) == expected
+    assert storage.read_log(found, 100) == expected[:100]
+    assert proxy.count() == {"LIST": 1, "GET": 200 // 64 + 200 % 64 + 1}
+    log.close()
+    (found,) = storage.logs("ledger")
+    assert storage.read_log(found) == expected + b"not synced"
+    with pytest.raises(StorageError, match="two runs wrote under one epoch"):
+        storage.appender("ledger/1.jsonl")
+
+
+def test_a_log_that_is_joined_while_it_is_read(storage: S3Storage) -> None:
+    log = storage.appender("ledger/1.jsonl")
+    for number in range(logs.SEGMENTS_APART - 1):
+        log.write(b"%d\n" % number)
+        log.sync()
+    (found,) = storage.logs("ledger")
+    log.write(b"last\n")
+    log.sync()
+    assert storage.read_log(found).endswith(b"62\nlast\n")
+
+
+def test_a_kill_in_the_middle_of_joining_changes_nothing(storage: S3Storage, proxy: Proxy) -> None:
+    log = storage.appender("ledger/1.jsonl")
+    proxy.fail(Fault("POST", "delete", status=403, code="AccessDenied"))
+    with pytest.raises(StorageError):
+        for number in range(logs.SEGMENTS_APART):
+            log.write(b"%d\n" % number)
+            log.sync()
+    (found,) = storage.logs("ledger")
+    assert len(found.segments) == logs.SEGMENTS_APART + 1
+    proxy.forget()
+    assert storage.read_log(found) == b"".join(b"%d\n" % number for number in range(logs.SEGMENTS_APART))
+    assert proxy.count() == {"GET": 1}
+
+
+def test_a_log_with_a_hole_is_an_error(storage: S3Storage) -> None:
+    log = storage.appender("ledger/1.jsonl")
+    for _ in range(3):
+        log.write(b"12345678\n")
+        log.sync()
+    (found,) = storage.logs("ledger")
+    storage.delete(found.segments[1].key)
+    (found,) = storage.logs("ledger")
+    with pytest.raises(LedgerCorrupt, match="holds its byte 9 is missing"):
+        storage.read_log(found)
+    assert storage.read_log(found, 9) == b"12345678\n"
