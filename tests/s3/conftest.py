@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
 import pytest
@@ -50,3 +51,10 @@ def empty_bucket(proxy: Proxy) -> None:
     else:
         bucket.create()
     proxy.forget()
+
+
+def upload_folder(folder: Path, prefix: str) -> None:
+    client = boto3.client("s3")
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            client.upload_file(str(path), BUCKET, f"{prefix}/{path.relative_to(folder).as_posix()}")

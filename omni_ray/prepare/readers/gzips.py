@@ -14,7 +14,9 @@ from typing import BinaryIO, NamedTuple
 import indexed_gzip
 from indexed_gzip.indexed_gzip import CrcError
 
+from omni_ray.errors import OmniRayError
 from omni_ray.prepare.readers.streams import MIB, Damaged, Layer, Sequential
+from omni_ray.prepare.sources import S3File
 
 SEEK_SPACING = 4 * MIB
 _INDEX_FAILED = (indexed_gzip.ZranError, indexed_gzip.NotCoveredError, CrcError, EOFError, zlib.error)
@@ -96,24 +98,29 @@ class Gzip(Layer):
     `ExactGzip` says it is.
     """
 
-    def __init__(self, path: Path, seek_points: bytes, checksum: Checksum | None) -> None:
+    def __init__(self, path: Path | S3File, seek_points: bytes, checksum: Checksum | None) -> None:
         super().__init__()
         self.checksum = checksum
         self._raw = path.open("rb")
+        self._remote = None if isinstance(path, Path) else path.open("rb")  # it reads paths by itself, and faster
         self._exact: ExactGzip | None = None
         self._packed: indexed_gzip.IndexedGzipFile | None = None
         self._end, self._points = _unpack(seek_points)  # `_points` counts once there is no index
         try:
-            self._packed = indexed_gzip.IndexedGzipFile(str(path), spacing=SEEK_SPACING, skip_crc_check=True)
+            place = {"filename": str(path)} if self._remote is None else {"fileobj": self._remote}
+            self._packed = indexed_gzip.IndexedGzipFile(**place, spacing=SEEK_SPACING, skip_crc_check=True)
             if self._points:
                 self._packed.import_index(fileobj=io.BytesIO(self._points))
-        except _INDEX_FAILED:
+        except _INDEX_FAILED as error:
+            _raise_what_may_pass(error)
             self._give_up_index()
 
     def close(self) -> None:
         if not self.closed:
             self._give_up_index()
             self._raw.close()
+            if self._remote is not None:
+                self._remote.close()
         super().close()
 
     def seek_points(self) -> bytes:
@@ -155,7 +162,8 @@ class Gzip(Layer):
             if self._packed.tell() != at:
                 self._packed.seek(at)
             data = bytes(self._packed.read(size))
-        except _INDEX_FAILED:
+        except _INDEX_FAILED as error:
+            _raise_what_may_pass(error)
             data = b""
         if data:
             self._check(at, data)
@@ -185,6 +193,12 @@ class Gzip(Layer):
             self._points = self._export()
             self._packed.close()
             self._packed = None
+
+
+def _raise_what_may_pass(error: Exception) -> None:
+    """A network or a permission that failed below indexed_gzip says nothing about the file."""
+    if isinstance(error.__cause__, OmniRayError):
+        raise error.__cause__
 
 
 def _unpack(seek_points: bytes) -> tuple[int, bytes]:

@@ -9,7 +9,7 @@ from omni_ray.prepare.readers.gzips import Checksum, Gzip
 from omni_ray.prepare.readers.layout import layout_of
 from omni_ray.prepare.readers.streams import Layer, Stream
 from omni_ray.prepare.records import InputFile
-from omni_ray.prepare.sources import check_unchanged, local_path
+from omni_ray.prepare.sources import check_unchanged, source_file
 
 Observe = Callable[[bytes], None]
 
@@ -63,6 +63,6 @@ def opened(
         DataError: where the file is no longer the one that was planned.
     """
     check_unchanged(source, file)
-    path = local_path(source, file)
+    path = source_file(source, file)
     with Gzip(path, seek_points, checksum) if layout_of(source, file).gzipped else path.open("rb") as stream:
         yield Content(stream, observe)

@@ -1,5 +1,57 @@
-"""Where the bytes of a source lie. This version reads local and shared folders."""
+"""Where the bytes of a source lie: local and shared folders, and S3."""
 
-from omni_ray.prepare.sources.local import check_unchanged, check_urls, expand, local_path
+import re
+from pathlib import Path
 
-__all__ = ["check_unchanged", "check_urls", "expand", "local_path"]
+from omni_ray.catalog import Source
+from omni_ray.errors import NotInThisVersion
+from omni_ray.prepare.records import InputFile
+from omni_ray.prepare.sources import local, s3
+
+__all__ = ["S3File", "check_unchanged", "check_urls", "expand", "source_file"]
+
+S3File = s3.S3File
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def check_urls(source: Source) -> None:
+    """Refuse a url that is neither a path nor s3://.
+
+    Raises:
+        NotInThisVersion: naming source and url.
+        CatalogError: for an s3:// url that cannot be one.
+    """
+    for url in source.url:
+        if url.startswith(s3.SCHEME):
+            s3.check_url(source, url)
+        elif _SCHEME.match(url):
+            raise NotInThisVersion(
+                f"{source.defined_in}: source {source.name!r}: url: {url}: this version reads local and shared "
+                "folders and s3:// only; download the files and give their path"
+            )
+
+
+def expand(source: Source) -> list[InputFile]:
+    """The files behind the urls of `source`: urls as written, the matches of each sorted, every file once.
+
+    Raises:
+        NotInThisVersion, CatalogError: for a url that is not read.
+        SourceFailed: naming the url, where it leads to no file.
+    """
+    check_urls(source)
+    files: dict[str, InputFile] = {}
+    for url in source.url:
+        found = s3.expand_url(source, url) if url.startswith(s3.SCHEME) else local.expand_url(source, url)
+        files.update((file.path, file) for file in found)
+    return list(files.values())
+
+
+def source_file(source: Source, file: InputFile) -> Path | S3File:
+    """What opens the bytes of `file`."""
+    return s3.source_file(file) if file.path.startswith(s3.SCHEME) else local.local_path(source, file)
+
+
+def check_unchanged(source: Source, file: InputFile) -> None:
+    """Raise DataError where a local file is no longer as it was pinned; of an object every read says so."""
+    if not file.path.startswith(s3.SCHEME):
+        local.check_unchanged(source, file)

@@ -1,54 +1,32 @@
 """Files and globs below the catalog's folder, or at absolute paths."""
 
 import glob
-import re
 from pathlib import Path
 
 from omni_ray.catalog import Source
-from omni_ray.errors import DataError, NotInThisVersion, SourceFailed
+from omni_ray.errors import DataError, SourceFailed
 from omni_ray.prepare.records import InputFile
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
-
-def check_urls(source: Source) -> None:
-    """Refuse a url that is not a path.
+def expand_url(source: Source, url: str) -> list[InputFile]:
+    """The files that `url` names, sorted.
 
     Raises:
-        NotInThisVersion: naming source and url.
-    """
-    for url in source.url:
-        if _SCHEME.match(url):
-            raise NotInThisVersion(
-                f"{source.defined_in}: source {source.name!r}: url: {url}: this version reads local and shared "
-                "folders only; download the files and give their path"
-            )
-
-
-def expand(source: Source) -> list[InputFile]:
-    """The files behind the urls of `source`: urls as written, the matches of each sorted, every file once.
-
-    Raises:
-        NotInThisVersion: for a url with a scheme.
         SourceFailed: naming the url, where it leads to no file.
     """
-    check_urls(source)
-    paths: dict[str, None] = {}
-    for url in source.url:
-        try:
-            found = _matches(source.base, url)
-        except OSError as error:  # a folder that may not be entered
-            raise SourceFailed(
-                f"{source.defined_in}: source {source.name!r}: url: {url}: {error.strerror}; make the folder "
-                "readable and run the same command again"
-            ) from error
-        if not found:
-            raise SourceFailed(
-                f"{source.defined_in}: source {source.name!r}: url: {url}: no file found "
-                f"(relative paths start at {source.base.absolute()}); put the files there or correct the url"
-            )
-        paths.update(dict.fromkeys(found))
-    return [_input_file(source, path) for path in paths]
+    where = f"{source.defined_in}: source {source.name!r}: url: {url}"
+    try:
+        found = _matches(source.base, url)
+    except OSError as error:  # a folder that may not be entered
+        raise SourceFailed(
+            f"{where}: {error.strerror}; make the folder readable and run the same command again"
+        ) from error
+    if not found:
+        raise SourceFailed(
+            f"{where}: no file found (relative paths start at {source.base.absolute()}); put the files there or "
+            "correct the url"
+        )
+    return [_input_file(source, path) for path in found]
 
 
 def local_path(source: Source, file: InputFile) -> Path:
