@@ -9,7 +9,9 @@ import signal
 from collections import Counter
 from typing import Literal
 
-Point = Literal["planning", "indexing", "decoding", "committing", "ledger", "combining", "publishing", "updating"]
+Point = Literal[
+    "planning", "indexing", "decoding", "committing", "ledger", "joining", "combining", "publishing", "updating"
+]
 
 _passed: Counter[str] = Counter()
 

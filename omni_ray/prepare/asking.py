@@ -46,14 +46,14 @@ class Checked(NamedTuple):
     error: str
 
 
-def what_is_asked(options: Options, storage: Storage, synthetic_base: Path) -> Asked:
+def what_is_asked(options: Options, storage: Storage, synthetic_folder: str) -> Asked:
     """Resolve `--dataset`, `--catalog` and `--license` against what this output was asked for before.
 
     Raises:
         UsageError: for a name that nothing carries, or where nothing is left.
         CatalogError: for a wrong catalog.
     """
-    catalog = _catalog(options, synthetic_base)
+    catalog = _catalog(options, synthetic_folder)
     known = list(catalog.of(options.modality))
     request = store.read_struct(storage, store.request_key(options.modality), store.Request)
     earlier = [asked.source() for asked in request.sources] if request else []
@@ -145,7 +145,7 @@ def refuse_differences(checked: Iterable[Checked], resetting: frozenset[str], up
         )
 
 
-def _catalog(options: Options, synthetic_base: Path) -> Catalog:
+def _catalog(options: Options, synthetic_folder: str) -> Catalog:
     only_synthetic = set(options.datasets) == {"synthetic"}
     parts: list[Catalog] = []
     if options.catalog is not None:
@@ -158,7 +158,7 @@ def _catalog(options: Options, synthetic_base: Path) -> Catalog:
             "--catalog FILE, or --dataset synthetic, which needs none"
         )
     if "synthetic" in options.datasets:
-        parts.append(synthetic_catalog(synthetic_base))
+        parts.append(synthetic_catalog(synthetic_folder))
     weights: dict[str, dict[str, float]] = {}
     for part in parts:
         weights |= part.category_weights

@@ -1,12 +1,12 @@
 """Writing the production files from the committed blocks, as the selection says.
 
-Whole runs of samples are copied from block files inside the kernel; only the small rows tables are read. The result
-appears by rename; until then the old production file stays. `combined.json` notes what the files were made from, so
-that an unchanged selection is not written again.
+Whole runs of samples are copied from block files inside the kernel, on S3 inside the store or by many workers (see
+`assemble`); only the small rows tables are read here. The result appears by rename; until then the old production file
+stays. `combined.json` notes what the files were made from, so that an unchanged selection is not written again.
 """
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +20,7 @@ from omni_ray.catalog import Modality
 from omni_ray.faults import stop_here
 from omni_ray.ledger import Receipt
 from omni_ray.prepare import store
+from omni_ray.prepare.assemble import RunTasks, Stretch, assemble, stretch_of
 from omni_ray.prepare.plan import fingerprint
 from omni_ray.prepare.select import Cut, Selection
 from omni_ray.prepare.state import SourceState
@@ -84,19 +85,29 @@ def pieces(state: SourceState, cut: Cut) -> Iterator[Piece]:
         start += receipt.samples
 
 
-def write_production(storage: Storage, states: Mapping[str, SourceState], selection: Selection) -> bool:
+def output_keys(sources: Iterable[str]) -> list[str]:
+    """Everything that may be written for these sources outside the working folder."""
+    return [CORPUS, CORPUS_INDEX, *map(dataset_key, sources)]
+
+
+def write_production(
+    storage: Storage, states: Mapping[str, SourceState], selection: Selection, run_tasks: RunTasks
+) -> bool:
     """Write the corpus and its index; False where they already are what the selection says."""
     mark = selection_fingerprint(states, selection, list(states))
     if _unchanged(storage, {CORPUS: mark, CORPUS_INDEX: mark}):
         return False
-    corpus = storage.writer(CORPUS)
+    stretches = (stretch for name, state in states.items() for stretch in _stretches(state, selection.cuts[name]))
+    assembled = assemble(storage, "text", CORPUS, mark, stretches, run_tasks)
+    corpus = assembled or storage.writer(CORPUS)
     index = _IndexWriter(storage)
     try:
         for name, state in states.items():
             for piece in pieces(state, selection.cuts[name]):
-                table = store.read_rows(storage, piece.receipt.outputs["rows.parquet"].key)
+                table = store.read_rows(storage, piece.receipt)
                 index.add(state, piece, table)
-                _copy_chosen(corpus, piece, table)
+                if isinstance(corpus, Writer):
+                    _copy_chosen(corpus, piece, table)
         index.finish(mark)
         stop_here("combining")
         corpus.commit()
@@ -109,16 +120,18 @@ def write_production(storage: Storage, states: Mapping[str, SourceState], select
     return True
 
 
-def write_dataset(storage: Storage, state: SourceState, selection: Selection) -> bool:
+def write_dataset(storage: Storage, state: SourceState, selection: Selection, run_tasks: RunTasks) -> bool:
     """Write one source's own file; False where it already is what the selection says."""
     name = state.source.name
     key, mark = dataset_key(name), selection_fingerprint({name: state}, selection, [name])
     if _unchanged(storage, {key: mark}):
         return False
-    output = storage.writer(key)
+    assembled = assemble(storage, "text", key, mark, _stretches(state, selection.cuts[name]), run_tasks)
+    output = assembled or storage.writer(key)
     try:
-        for piece in pieces(state, selection.cuts[name]):
-            _copy_chosen(output, piece, store.read_rows(storage, piece.receipt.outputs["rows.parquet"].key, ["bytes"]))
+        if isinstance(output, Writer):
+            for piece in pieces(state, selection.cuts[name]):
+                _copy_chosen(output, piece, store.read_rows(storage, piece.receipt, ["bytes"]))
         stop_here("combining")
         output.commit()
     finally:
@@ -149,14 +162,25 @@ def forget_dataset(storage: Storage, source: str) -> None:
         store.write_struct(storage, store.combined_key("text"), Combined(left))
 
 
+def _stretches(state: SourceState, cut: Cut) -> Iterator[Stretch]:
+    """What the cut takes of each segment, in canonical order."""
+    sizes = state.samples().sizes
+    start = 0
+    for receipt, mask in pieces(state, cut):
+        stretch = stretch_of(receipt, sizes[start : start + len(mask)], mask)
+        start += len(mask)
+        if stretch is not None:
+            yield stretch
+
+
 def _copy_chosen(writer: Writer, piece: Piece, table: pa.Table) -> None:
     """Append the chosen samples, a run of neighbours at a time."""
     sizes = table.column("bytes").combine_chunks().to_numpy(zero_copy_only=False).astype(np.int64)
     ends = np.concatenate([[0], np.cumsum(sizes)])
     edges = np.flatnonzero(np.diff(np.concatenate([[False], piece.mask, [False]]).astype(np.int8)))
-    key = piece.receipt.outputs["txt"].key
+    text = piece.receipt.outputs["txt"]
     for first, last in edges.reshape(-1, 2):
-        writer.append_slice(Slice(key, int(ends[first]), int(ends[last] - ends[first])))
+        writer.append_slice(Slice(text.key, text.offset + int(ends[first]), int(ends[last] - ends[first])))
 
 
 class _IndexWriter:

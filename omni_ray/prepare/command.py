@@ -5,13 +5,12 @@ import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from omni_ray import faults
 from omni_ray.entry import guarded
 from omni_ray.errors import BelowMinimum, SourceFailed
 from omni_ray.lease import Lease
-from omni_ray.prepare import combine, estimate, reset, store, synthetic
+from omni_ray.prepare import assemble, combine, estimate, reset, store, synthetic
 from omni_ray.prepare.asking import (
     SYNTHETIC_FOLDER,
     Asked,
@@ -20,8 +19,9 @@ from omni_ray.prepare.asking import (
     to_request,
     what_is_asked,
 )
+from omni_ray.prepare.assemble import RunTasks
 from omni_ray.prepare.options import GB, Options, add_arguments, modality_choices, to_options
-from omni_ray.prepare.pipeline import Run, RunTasks, open_sources, states_of
+from omni_ray.prepare.pipeline import Run, open_sources, states_of
 from omni_ray.prepare.progress import say
 from omni_ray.prepare.select import Selection
 from omni_ray.prepare.state import SourceState
@@ -69,7 +69,7 @@ def prepare(options: Options) -> int:
         return _dry_run(options, storage)
     if "synthetic" in options.datasets:
         synthetic.write_raw_text(storage, SYNTHETIC_FOLDER)
-    asked = what_is_asked(options, storage, Path(storage.uri) / SYNTHETIC_FOLDER)
+    asked = what_is_asked(options, storage, f"{storage.uri}/{SYNTHETIC_FOLDER}")
     return prepare_again(options, storage, asked, lambda state: None)
 
 
@@ -90,7 +90,9 @@ def prepare_again(options: Options, storage: Storage, asked: Asked, before_work:
         states = states_of(storage, options.modality, checked)
         estimate.check_space(storage, options, states)
         storage.sweep(f"{store.WORK}/{options.modality}")
-        storage.sweep(options.modality)
+        unfinished = assemble.unfinished_key(storage, options.modality)
+        ours = combine.output_keys(source.name for source in asked.sources)
+        storage.sweep(options.modality, only=[key for key in ours if key != unfinished])
         store.write_struct(storage, store.request_key(options.modality), to_request(options, asked, storage))
         open_sources(states, checked, lease)
         for state in states:
@@ -104,7 +106,7 @@ def _dry_run(options: Options, storage: Storage) -> int:
     with tempfile.TemporaryDirectory() as folder:
         if "synthetic" in options.datasets:
             synthetic.write_raw_text(open_storage(folder), "raw")
-        asked = what_is_asked(options, storage, Path(folder) / "raw")
+        asked = what_is_asked(options, storage, f"{folder}/raw")
         checked = check_sources(options.modality, asked.sources, storage)
         print(estimate.plan_text(storage, options, asked, checked))
     return 0
@@ -116,10 +118,11 @@ def _work(options: Options, storage: Storage, asked: Asked, run: Run, lease: Lea
         say(f"also brought to their share, because this output was asked for them before: {', '.join(also)}")
     with ExitStack() as stack:
         stack.callback(run.close)
-        selection = run.complete(options.max_bytes, options.dedup == "exact", _tasks_runner(stack, options))
+        run_tasks = _tasks_runner(stack, options)
+        selection = run.complete(options.max_bytes, options.dedup == "exact", run_tasks)
         failed = {name: state.failures for name, state in run.states.items() if state.failures}
         lease.check()
-        _write_outputs(options, storage, asked, run, selection, failed)
+        _write_outputs(options, storage, asked, run, selection, failed, run_tasks)
     _explain(options, selection)
     if failed:
         raise SourceFailed(_failures_text(failed, options.allow_partial))
@@ -151,17 +154,18 @@ def _write_outputs(
     run: Run,
     selection: Selection,
     failed: dict[str, list[str]],
+    run_tasks: RunTasks,
 ) -> None:
     if not options.combine:
         for name in run.states:
             if name in asked.named and (name not in failed or options.allow_partial):
-                combine.write_dataset(storage, run.states[name], selection)
+                combine.write_dataset(storage, run.states[name], selection, run_tasks)
                 print(f"{storage.uri}/{combine.dataset_key(name)}")
         return
     if failed and not options.allow_partial:
         say("not combined: a source failed; mend it and run again, or give --allow-partial")
         return
-    combine.write_production(storage, run.states, selection)
+    combine.write_production(storage, run.states, selection, run_tasks)
     print(f"{storage.uri}/{combine.CORPUS}")
     print(f"{storage.uri}/{combine.CORPUS_INDEX}")
 

@@ -6,7 +6,7 @@ never decodes what a later one would not need, and a restart goes on where the l
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -16,6 +16,7 @@ from omni_ray.lease import Lease
 from omni_ray.ledger import Receipt
 from omni_ray.prepare import store
 from omni_ray.prepare.asking import Asked, Checked
+from omni_ray.prepare.assemble import RunTasks
 from omni_ray.prepare.plan import DecodeTask, IndexTask, block_id, file_differences, index_id, make_plan, next_tasks
 from omni_ray.prepare.progress import Line, Progress, say
 from omni_ray.prepare.records import Cut
@@ -28,8 +29,6 @@ from omni_ray.storage import Storage
 SYNC_SECONDS = 1.0  # a kill loses receipts of at most this long
 ROUND_TASKS = 1 << 14  # of all sources: enough that the end of a round, where CPUs wait, is nothing beside the rest
 LEAST_TASKS = 8  # a source gives at least so many to a round, so that no CPU waits for the next one
-
-RunTasks = Callable[[Callable[[bytes], Iterator[bytes]], Sequence[tuple[bytes, int]]], Iterator[bytes]]
 
 
 def states_of(storage: Storage, modality: Modality, checked: Sequence[Checked]) -> list[SourceState]:
@@ -123,6 +122,7 @@ class Run:
             segment=len(receipts),
             cursor=receipts[-1].cursor if receipts else None,
             index_segments=state.index_segments(task.file),
+            seek_points=state.seek_points(task.file),
         )
 
     def _round(self, tasks: Sequence[Task], selection: Selection, run_tasks: RunTasks) -> None:
@@ -157,7 +157,8 @@ class Run:
         if receipt.block.startswith("index-") and receipt.segment:
             self._sync()
             before = state.committed.receipts[receipt.block][receipt.segment - 1]
-            self.storage.delete(before.outputs["gzidx"].key)
+            if store.SEEK_POINTS in before.outputs:
+                self.storage.delete(before.outputs[store.SEEK_POINTS].key)
 
     def _sync(self) -> None:
         self._lease.check()

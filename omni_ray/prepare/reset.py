@@ -9,10 +9,10 @@ from omni_ray.prepare.store import SourceFolder
 from omni_ray.storage import TEMP_PREFIX, Storage
 
 _OURS = re.compile(
-    r"plan\.json|ledger/\d{8}\.jsonl"
+    r"plan\.json|ledger/\d{8}\.jsonl(/[0-9a-f]{16}-[0-9a-f]{16})?"
     r"|samples/[0-9-]+\.[0-9a-f]{16}\.bin"
-    r"|index/[0-9a-f]{12}\.[0-9a-f]{8}\.\d{4}\.(cuts\.parquet|members\.parquet|gzidx)"
-    r"|blocks/[0-9a-f-]+[a-z_]+-[0-9a-f]+\.\d{4}\.[0-9a-f]{8}\.(txt|rows\.parquet|quarantine\.jsonl)"
+    r"|index/[0-9a-f]{12}\.[0-9a-f]{8}\.\d{4}\.(cuts\.parquet|members\.parquet|gzidx|zip)"
+    r"|blocks/[0-9a-f-]+[a-z_]+-[0-9a-f]+\.\d{4}\.[0-9a-f]{8}\.(txt|rows\.parquet|quarantine\.jsonl|zip)"
     rf"|([a-z]+/)?{re.escape(TEMP_PREFIX)}.*"
 )
 
@@ -20,17 +20,18 @@ _OURS = re.compile(
 def forget_sources(storage: Storage, modality: Modality, names: Iterable[str]) -> None:
     """Delete receipts, blocks and indexes of these sources, and their own output files.
 
-    The ledger goes first, oldest file first: a kill in between leaves fewer receipts, never one without its outputs.
+    The ledger goes first, oldest log first and the end of a log before its beginning: a kill in between leaves fewer
+    receipts, never one without its outputs.
     """
     for name in sorted(names):
         folder = SourceFolder(modality, name)
-        kept = 0
-        stats = list(storage.list(folder.root))
-        for stat in sorted(stats, key=lambda stat: (not stat.key.startswith(folder.ledger), stat.key)):
-            if _OURS.fullmatch(stat.key.removeprefix(f"{folder.root}/")):
-                storage.delete(stat.key)
-            else:
-                kept += 1
-        if not kept:
+        keys = [stat.key for stat in storage.list(folder.root)]
+        ours = [key for key in keys if _OURS.fullmatch(key.removeprefix(f"{folder.root}/"))]
+        ledger = [key for key in ours if key.startswith(f"{folder.ledger}/")]
+        by_log = sorted(sorted(ledger, reverse=True), key=lambda key: key.removeprefix(f"{folder.ledger}/")[:8])
+        for key in by_log:
+            storage.delete(key)
+        storage.delete_many([key for key in ours if key not in set(by_log)])
+        if len(ours) == len(keys):
             storage.delete_tree(folder.root)
         combine.forget_dataset(storage, name)

@@ -65,7 +65,7 @@ class CommittedSamples:
             self._chain.update(_link(receipt))
             self._receipts += 1
             if receipt.samples:
-                table = store.read_rows(self._storage, receipt.outputs["rows.parquet"].key, ["bytes", "sha256"])
+                table = store.read_rows(self._storage, receipt, ["bytes", "sha256"])
                 self._fresh.append(store.sizes_and_hashes(table))
 
     def sizes(self) -> Sizes:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from omni_ray.catalog import Modality, Source
-from omni_ray.ledger import Ledger, LedgerState, Receipt, read_ledger
+from omni_ray.ledger import Ledger, LedgerState, Output, Receipt, read_ledger
 from omni_ray.prepare import readers, store
-from omni_ray.prepare.plan import Place, SourcePlan, block_id, blocks_from, file_id, index_id, output_tag
+from omni_ray.prepare.plan import Place, SourcePlan, block_id, blocks_from, index_id, output_tag
 from omni_ray.prepare.records import Cut, Cuts, InputFile
 from omni_ray.prepare.samples import CommittedSamples
 from omni_ray.prepare.select import Samples
@@ -53,20 +53,22 @@ class SourceState:
         receipts = self.committed.receipts.get(index_id(file.path), ())
         return len(receipts) if receipts and receipts[-1].cursor is None else 0
 
+    def seek_points(self, file: InputFile) -> Output | None:
+        """Where the gzip seek points of the file lie, as far as its index came."""
+        receipts = self.committed.receipts.get(index_id(file.path), ())
+        return receipts[-1].outputs.get(store.SEEK_POINTS) if receipts else None
+
     def cuts_of(self, file: InputFile) -> Cuts | None:
         """The file's cuts in order; None where they need an index pass that is not finished."""
         blind = readers.plan_cuts(self.source, file)
         if blind is not None:
             return blind
         if file.path not in self._cuts:
-            segments = self.index_segments(file)
-            if not segments:
+            if not self.index_segments(file):
                 return None
-            keys = [
-                self.folder.index(file_id(file.path), self.tag(file), number, "cuts.parquet")
-                for number in range(segments)
-            ]
-            self._cuts[file.path] = [cut for key in keys for cut in store.decode_cuts(self.storage.read(key))]
+            outputs = [r.outputs["cuts.parquet"] for r in self.committed.receipts[index_id(file.path)]]
+            parts = (store.read_output(self.storage, output) for output in outputs)
+            self._cuts[file.path] = [cut for part in parts for cut in store.decode_cuts(part)]
         return self._cuts[file.path]
 
     def prefix(self) -> list[Receipt]:

@@ -8,13 +8,17 @@
     <source>/index/<file>.<tag>.<seg>.*  index passes: cuts, members, gzip seek points
     <source>/blocks/<block>.<segment>.<tag>.{txt,rows.parquet,quarantine.jsonl}
 
+Where a request has its price (S3) the outputs of a segment are the members of one object `....zip`, stored as they are,
+so that a receipt can say where in it each begins; gzip seek points, which go when newer ones come, stay apart.
+
 `tag` is made of the settings and the file's revision, so that a straggler of a run with other settings can never
 overwrite what this one committed.
 """
 
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,13 +29,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from omni_ray.catalog import Modality, Source
-from omni_ray.ledger import Output
+from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare.records import Bad, Cut, Member
 from omni_ray.storage import Storage
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 WORK = ".omni_ray"
+PACK = "zip"
+SEEK_POINTS = "gzidx"
 ROWS_SCHEMA = pa.schema(
     [
         ("member", pa.dictionary(pa.int32(), pa.string())),
@@ -79,11 +85,13 @@ class SourceFolder:
         self.ledger = f"{self.root}/ledger"
         self.samples = f"{self.root}/samples"
 
-    def index(self, file_id: str, tag: str, segment: int, kind: str) -> str:
-        return f"{self.root}/index/{file_id}.{tag}.{segment:04d}.{kind}"
+    def index(self, file_id: str, tag: str, segment: int) -> str:
+        """What the names of an index segment's outputs begin with."""
+        return f"{self.root}/index/{file_id}.{tag}.{segment:04d}"
 
-    def block(self, block: str, segment: int, tag: str, kind: str) -> str:
-        return f"{self.root}/blocks/{block}.{segment:04d}.{tag}.{kind}"
+    def block(self, block: str, segment: int, tag: str) -> str:
+        """What the names of a block segment's outputs begin with."""
+        return f"{self.root}/blocks/{block}.{segment:04d}.{tag}"
 
 
 def request_key(modality: Modality) -> str:
@@ -103,8 +111,57 @@ def write_struct(storage: Storage, key: str, value: msgspec.Struct) -> None:
     storage.put(key, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
 
 
-def output_of(key: str, data: bytes) -> Output:
-    return Output(key, len(data), hashlib.sha256(data).hexdigest())
+def arrange(storage: Storage, stem: str, data: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, Output]]:
+    """The objects to write for a segment's outputs, by key, and the outputs for its receipt, both by kind."""
+    objects = {f"{stem}.{kind}": content for kind, content in data.items()}
+    outputs = {kind: Output(f"{stem}.{kind}", len(c), hashlib.sha256(c).hexdigest()) for kind, c in data.items()}
+    together = {kind: content for kind, content in data.items() if kind != SEEK_POINTS}
+    if storage.packs and together:
+        packed, offsets = pack(together)
+        for kind in together:
+            del objects[f"{stem}.{kind}"]
+            outputs[kind] = msgspec.structs.replace(outputs[kind], key=f"{stem}.{PACK}", offset=offsets[kind])
+        objects[f"{stem}.{PACK}"] = packed
+    return objects, outputs
+
+
+def pack(members: Mapping[str, bytes]) -> tuple[bytes, dict[str, int]]:
+    """A zip of members that are stored as they are, the same for the same members, and where each begins."""
+    sink = io.BytesIO()
+    offsets = {}
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+            offsets[name] = sink.tell() - len(content)
+    return sink.getvalue(), offsets
+
+
+def read_output(storage: Storage, output: Output) -> bytes:
+    return storage.read(output.key, output.offset, output.size)
+
+
+def read_outputs(storage: Storage, outputs: Mapping[str, Output]) -> dict[str, bytes]:
+    """Several outputs of one segment, with one read of each file that they lie in.
+
+    Raises:
+        NotStored: for one that is not there.
+    """
+    data: dict[str, bytes] = {}
+    for key in sorted({output.key for output in outputs.values()}):
+        here = {kind: output for kind, output in outputs.items() if output.key == key}
+        start = min(output.offset for output in here.values())
+        stop = max(output.offset + output.size for output in here.values())
+        content = memoryview(storage.read(key, start, stop - start))
+        data |= {kind: bytes(content[o.offset - start : o.offset - start + o.size]) for kind, o in here.items()}
+    return data
+
+
+def read_named(storage: Storage, stem: str, kind: str) -> bytes:
+    """An output by the name of its segment, where no receipt is at hand to say where it lies."""
+    if not storage.packs:
+        return storage.read(f"{stem}.{kind}")
+    with zipfile.ZipFile(io.BytesIO(storage.read(f"{stem}.{PACK}"))) as archive:
+        return archive.read(kind)
 
 
 def encode_rows(
@@ -127,8 +184,9 @@ def encode_parquet(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def read_rows(storage: Storage, key: str, columns: list[str] | None = None) -> pa.Table:
-    return pq.read_table(pa.BufferReader(storage.read(key)), columns=columns)
+def read_rows(storage: Storage, receipt: Receipt, columns: list[str] | None = None) -> pa.Table:
+    """The table of a segment's samples."""
+    return pq.read_table(pa.BufferReader(read_output(storage, receipt.outputs["rows.parquet"])), columns=columns)
 
 
 def sizes_and_hashes(table: pa.Table) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64]]:

@@ -7,7 +7,7 @@ its table says; and that the production file and its index are exactly the selec
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from omni_ray.catalog import Modality
-from omni_ray.errors import OmniRayError
+from omni_ray.errors import NotStored, OmniRayError
 from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare import combine, store
 from omni_ray.prepare.plan import block_id, blocks_of, index_id
@@ -116,11 +116,10 @@ def _index_problems(state: SourceState, file: InputFile) -> Iterator[str]:
     segment's hold all those before."""
     receipts = state.committed.receipts.get(index_id(file.path), [])
     for receipt in receipts:
-        kept = {kind for kind in receipt.outputs if kind != "gzidx" or receipt is receipts[-1]}
-        for kind in sorted(kept):
-            problem = _stored(state.storage, receipt.outputs[kind])[1]
-            if problem:
-                yield f"{state.source.name}: {file.path}: index: {problem}; --reset --dataset {state.source.name}"
+        last = receipt is receipts[-1]
+        kept = {kind: o for kind, o in receipt.outputs.items() if last or kind != store.SEEK_POINTS}
+        for problem in _stored(state.storage, kept)[1]:
+            yield f"{state.source.name}: {file.path}: index: {problem}; --reset --dataset {state.source.name}"
 
 
 def _follows(before: Cut, after: Cut) -> bool:
@@ -145,12 +144,10 @@ def _block_problems(state: SourceState, file: InputFile, cut: Cut) -> Iterator[s
 
 
 def _output_problems(storage: Storage, receipt: Receipt) -> Iterator[str]:
-    data: dict[str, bytes] = {}
-    for kind, output in receipt.outputs.items():
-        data[kind], problem = _stored(storage, output)
-        if problem:
-            yield problem
-            return
+    data, problems = _stored(storage, receipt.outputs)
+    if problems:
+        yield from problems
+        return
     rows = pq.read_table(pa.BufferReader(data["rows.parquet"]))
     if len(rows) != receipt.samples or len(data["txt"]) != receipt.bytes:
         yield f"{len(rows)} samples of {len(data['txt'])} bytes, the receipt says {receipt.samples} of {receipt.bytes}"
@@ -162,14 +159,19 @@ def _output_problems(storage: Storage, receipt: Receipt) -> Iterator[str]:
         yield f"quarantined records {dict(reasons)}, the receipt says {receipt.quarantined}"
 
 
-def _stored(storage: Storage, output: Output) -> tuple[bytes, str]:
-    """What is stored of an output, and what is wrong with it ("" where nothing is)."""
-    if not storage.exists(output.key):
-        return b"", f"{output.key} is missing"
-    data = storage.read(output.key)
-    if hashlib.sha256(data).hexdigest() != output.sha256:
-        return data, f"{output.key} is damaged: its sha256 is not the receipt's"
-    return data, ""
+def _stored(storage: Storage, outputs: Mapping[str, Output]) -> tuple[dict[str, bytes], list[str]]:
+    """What is stored of outputs, by kind, and what is wrong with it."""
+    try:
+        data = store.read_outputs(storage, outputs)
+    except NotStored:
+        keys = sorted({output.key for output in outputs.values()})
+        return {}, [f"{key} is missing" for key in keys if not storage.exists(key)]
+    damaged = [outputs[kind] for kind in sorted(outputs) if _sha256(data[kind]) != outputs[kind].sha256]
+    return data, [f"{output.key} is damaged: its sha256 is not the receipt's" for output in damaged]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _line_problems(text: bytes, rows: pa.Table) -> Iterator[str]:
@@ -211,7 +213,7 @@ def _production_problems(
         offset = 0
         for name, state in states.items():
             for piece in combine.pieces(state, selection.cuts[name]):
-                stored = store.read_rows(storage, piece.receipt.outputs["rows.parquet"].key)
+                stored = store.read_rows(storage, piece.receipt)
                 expected = combine.index_rows(state, piece.receipt, stored.filter(pa.array(piece.mask)), offset)
                 found = actual.take(len(expected))
                 size = int(np.sum(expected.column("bytes").to_numpy()))
@@ -233,7 +235,7 @@ def _dataset_problems(storage: Storage, state: SourceState, selection: Selection
         return
     with storage.open(key) as stream:
         for piece in combine.pieces(state, selection.cuts[state.source.name]):
-            rows = store.read_rows(storage, piece.receipt.outputs["rows.parquet"].key, ["bytes", "sha256"])
+            rows = store.read_rows(storage, piece.receipt, ["bytes", "sha256"])
             chosen = rows.filter(pa.array(piece.mask))
             text = stream.read(int(np.sum(chosen.column("bytes").to_numpy())))
             yield from (f"{key}: {what}" for what in _line_problems(text, chosen))

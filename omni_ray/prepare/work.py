@@ -42,6 +42,7 @@ class Task(msgspec.Struct, frozen=True):
     segment: int
     cursor: str | None
     index_segments: int  # finished segments of the file's index; 0 where the file has none
+    seek_points: Output | None  # of the file's gzip stream, as far as its index came
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -83,13 +84,14 @@ class _Context:
         self.settings = work.settings[task.source]
         self.tag = output_tag(self.settings, task.file)
 
-    def commit(self, outputs: Mapping[str, tuple[str, bytes]]) -> dict[str, Output]:
+    def commit(self, stem: str, data: Mapping[str, bytes]) -> dict[str, Output]:
         """Make the outputs visible if the run still holds the output; raises LeaseLost if it does not."""
+        objects, outputs = store.arrange(self.storage, stem, data)
         writers = []
         try:
-            for key, data in outputs.values():
+            for key, content in objects.items():
                 writers.append(self.storage.writer(key))
-                writers[-1].write(data)
+                writers[-1].write(content)
             stop_here("decoding" if self.task.kind == "decode" else "indexing")
             if not is_current(self.storage, self.work.epoch):
                 raise LeaseLost(f"{self.work.out}: another run took over")
@@ -99,7 +101,7 @@ class _Context:
             for writer in writers:
                 writer.abort()
         stop_here("committing")
-        return {kind: store.output_of(key, data) for kind, (key, data) in outputs.items()}
+        return outputs
 
     def receipt(
         self, segment: int, cursor: str | None, read_bytes: int, digest: str, outputs: dict[str, Output]
@@ -153,23 +155,20 @@ def _attempts(work: Work, task: Task) -> Iterator[Receipt | Failed]:
 
 def _index(context: _Context) -> Iterator[Receipt]:
     task = context.task
-    key = functools.partial(context.folder.index, file_id(task.file.path), context.tag)
-    seek_points = context.storage.read(key(task.segment - 1, "gzidx")) if task.segment else b""
+    seek_points = _seek_points_of(context.storage.uri, task.seek_points)
     segment = task.segment
     for part in readers.index_file(context.source, task.file, seek_points, task.cursor):
-        data = {
-            "cuts.parquet": store.encode_cuts(part.cuts),
-            "members.parquet": store.encode_members(part.members),
-            "gzidx": part.seek_points,
-        }
-        outputs = context.commit({kind: (key(segment, kind), d) for kind, d in data.items()})
+        data = {"cuts.parquet": store.encode_cuts(part.cuts), "members.parquet": store.encode_members(part.members)}
+        if part.seek_points:
+            data[store.SEEK_POINTS] = part.seek_points
+        outputs = context.commit(context.folder.index(file_id(task.file.path), context.tag, segment), data)
         yield context.receipt(segment, part.cursor, 0, "", outputs)
         segment += 1
 
 
 def _decode(context: _Context) -> Iterator[Receipt]:
     task = context.task
-    members, seek_points = _index_of(context)
+    members, seek_points = _members_of(context), _seek_points_of(context.storage.uri, task.seek_points)
     segment, decoded = task.segment, _Segment(context.source)
     batches = readers.read_cut(
         context.source, task.file, task.cut, members, seek_points, task.cursor, lambda data: decoded.digest.update(data)
@@ -226,9 +225,7 @@ class _Segment:
         if self._bad:
             data["quarantine.jsonl"] = store.encode_quarantine(self._bad, context.task.file.path)
         block, tag = context.task.block, context.tag
-        outputs = context.commit(
-            {kind: (context.folder.block(block, segment, tag, kind), d) for kind, d in data.items()}
-        )
+        outputs = context.commit(context.folder.block(block, segment, tag), data)
         blank = context.receipt(segment, cursor, self.read_bytes, self.digest.hexdigest(), outputs)
         return msgspec.structs.replace(
             blank,
@@ -241,19 +238,23 @@ class _Segment:
         )
 
 
-@functools.lru_cache(maxsize=8)
-def _members_of(uri: str, keys: tuple[str, ...]) -> list[Member]:
-    storage = open_storage(uri)
-    return [member for key in keys for member in store.decode_members(storage.read(key))]
-
-
-def _index_of(context: _Context) -> tuple[list[Member], bytes]:
-    """The file's table of members and its gzip seek points; empty where the file has no index."""
+def _members_of(context: _Context) -> list[Member]:
+    """The table of members of the archive that the block lies in; empty where it is none."""
     task = context.task
-    if not task.index_segments:
-        return [], b""
-    key = functools.partial(context.folder.index, file_id(task.file.path), context.tag)
-    keys = tuple(key(segment, "members.parquet") for segment in range(task.index_segments))
-    needs_members = task.cut.unit == "members" or bool(task.cut.member)
-    members = _members_of(context.storage.uri, keys) if needs_members else []
-    return members, context.storage.read(key(task.index_segments - 1, "gzidx"))
+    if task.cut.unit != "members" and not task.cut.member:
+        return []
+    name = file_id(task.file.path)
+    stems = tuple(context.folder.index(name, context.tag, segment) for segment in range(task.index_segments))
+    return _read_members(context.storage.uri, stems)
+
+
+@functools.lru_cache(maxsize=8)
+def _read_members(uri: str, stems: tuple[str, ...]) -> list[Member]:
+    storage = open_storage(uri)
+    parts = (store.read_named(storage, stem, "members.parquet") for stem in stems)
+    return [member for part in parts for member in store.decode_members(part)]
+
+
+@functools.lru_cache(maxsize=2)
+def _seek_points_of(uri: str, output: Output | None) -> bytes:
+    return b"" if output is None else store.read_output(open_storage(uri), output)

@@ -7,10 +7,22 @@ whole of what was put there or does not exist.
 from urllib.parse import urlsplit
 
 from omni_ray.errors import UsageError
-from omni_ray.storage.base import TEMP_PREFIX, Appender, Log, Slice, Stat, Storage, Writer
+from omni_ray.storage.base import TEMP_PREFIX, Appender, Assembly, Log, PartStat, Slice, Stat, Storage, Writer
 from omni_ray.storage.local import LocalStorage
 
-__all__ = ["TEMP_PREFIX", "Appender", "LocalStorage", "Log", "Slice", "Stat", "Storage", "Writer", "open_storage"]
+__all__ = [
+    "TEMP_PREFIX",
+    "Appender",
+    "Assembly",
+    "LocalStorage",
+    "Log",
+    "PartStat",
+    "Slice",
+    "Stat",
+    "Storage",
+    "Writer",
+    "open_storage",
+]
 
 
 def open_storage(uri: str) -> Storage:

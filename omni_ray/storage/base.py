@@ -1,7 +1,7 @@
 """What every storage can do: atomic writes, listing, ranged reads, concatenation."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple
 
@@ -60,6 +60,47 @@ class Writer(ABC):
         """Forget the output. Harmless after `commit`."""
 
 
+class PartStat(NamedTuple):
+    """What a store says of one part of an unfinished object."""
+
+    size: int
+    tag: str
+
+
+class Assembly(ABC):
+    """A large object that many processes make in numbered parts; nothing is visible under its key before `commit`.
+
+    `token` names it to the other processes and to later runs. Every part but the last has `least_bytes` or more.
+    """
+
+    token: str
+    least_bytes: int
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether the store still knows it."""
+
+    @abstractmethod
+    def parts(self) -> dict[int, PartStat]:
+        """The parts that are there, by number."""
+
+    @abstractmethod
+    def put_part(self, number: int, data: bytes) -> str:
+        """Send a part, in the place of an earlier one of that number; its tag."""
+
+    @abstractmethod
+    def copy_part(self, number: int, part: Slice) -> str:
+        """Make a part of bytes that are in the storage already, without moving them through this process; its tag."""
+
+    @abstractmethod
+    def commit(self, tags: Mapping[int, str]) -> None:
+        """Make the object of all its parts visible, given the tag of each."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Forget the object and its parts."""
+
+
 class Appender(ABC):
     """An append-only log; what was written before a returned `sync` survives a crash of the machine."""
 
@@ -77,6 +118,7 @@ class Storage(ABC):
     """A root and keys below it. All methods raise `StorageError` naming the key when the storage fails."""
 
     uri: str  # as it was given, for people
+    packs: bool = False  # whether a request has its price, so that what is written together goes into one object
     location: str  # the same place for any process, whatever its working directory
 
     @abstractmethod
@@ -97,6 +139,10 @@ class Storage(ABC):
 
     @abstractmethod
     def writer(self, key: str) -> Writer: ...
+
+    def assembly(self, key: str, token: str = "") -> Assembly | None:
+        """An object to be made in parts, a new one or that of `token`; None where one writer is as good."""
+        return None
 
     @abstractmethod
     def appender(self, key: str) -> Appender:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 from botocore.exceptions import BotoCoreError, ClientError
 
 from omni_ray.errors import Refused, StorageError
-from omni_ray.storage.base import Appender, Log, Stat, Storage, Writer, check_key
+from omni_ray.storage.base import Appender, Assembly, Log, Stat, Storage, Writer, check_key
 from omni_ray.storage.s3_client import (
     CONFLICT_ATTEMPTS,
     client,
@@ -27,6 +27,7 @@ from omni_ray.storage.s3_client import (
     was_retried,
 )
 from omni_ray.storage.s3_log import S3Appender, read_segments, to_logs
+from omni_ray.storage.s3_parts import S3Assembly
 from omni_ray.storage.s3_streams import RangeReader, S3Writer, abort_upload
 
 DELETE_AT_ONCE = 1000  # keys in one request, the most that S3 takes
@@ -35,6 +36,8 @@ THREADS = 16  # requests under way at once where many keys are wanted
 
 class S3Storage(Storage):
     """Keys below `s3://bucket/prefix`; the bucket must exist."""
+
+    packs = True
 
     def __init__(self, uri: str) -> None:
         self.bucket, prefix = parse_uri(uri)
@@ -114,6 +117,9 @@ class S3Storage(Storage):
 
     def writer(self, key: str) -> Writer:
         return S3Writer(self, key)
+
+    def assembly(self, key: str, token: str = "") -> Assembly:
+        return S3Assembly(self, key, token)
 
     def appender(self, key: str) -> Appender:
         return S3Appender(self, key)

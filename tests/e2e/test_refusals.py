@@ -23,7 +23,6 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["image"], "prepare image: this version does not have image preparation"),
         (["text"], "give --catalog FILE, or --dataset synthetic"),
         (["text", "--dataset", "synthetic", "--layout", "tar"], "--layout tar"),
-        (["text", "--dataset", "synthetic", "--out", "s3://bucket/x"], "s3://bucket/x: this version writes to local"),
     ],
 )
 def test_parts_that_come_later(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -223,7 +223,7 @@ def test_another_seed_of_raw_files_does_not_pass_for_the_first(raw: Path, tmp_pa
 
 
 def test_catalog_names_the_raw_files_of_all_categories(raw: Path) -> None:
-    sources = synthetic_catalog(raw).of("text")
+    sources = synthetic_catalog(str(raw)).of("text")
     assert [source.name for source in sources] == [f"synthetic_{name}" for name in CATEGORIES["text"]]
     assert [source.category for source in sources] == list(CATEGORIES["text"])
     assert sorted(url for source in sources for url in source.url) == RAW

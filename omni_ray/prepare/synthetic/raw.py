@@ -40,32 +40,33 @@ def write_raw_text(storage: Storage, prefix: str, seed: int = 0) -> None:
             storage.create(key, build(seed))
 
 
-def synthetic_catalog(base: Path, seed: int = 0) -> Catalog:
-    """The four sources over the raw files in the folder `base`, one for each category of text."""
+def synthetic_catalog(folder: str, seed: int = 0) -> Catalog:
+    """The four sources over the raw files in `folder` (a path or s3://), one for each category of text."""
     dialogue, worked = "{dialogue}", "Question: {question} Answer: {answer}"
     return Catalog(
         sources=(
-            _source(base, seed, "general", "documents", "documents.tar.gz"),
-            _source(base, seed, "conversations", "table", "dialogues.csv", {"text": dialogue}),
-            _source(base, seed, "scientific", "table", "problems.jsonl", {"text": worked}),
-            _source(base, seed, "tools", "lines", "calls.txt"),
+            _source(folder, seed, "general", "documents", "documents.tar.gz"),
+            _source(folder, seed, "conversations", "table", "dialogues.csv", {"text": dialogue}),
+            _source(folder, seed, "scientific", "table", "problems.jsonl", {"text": worked}),
+            _source(folder, seed, "tools", "lines", "calls.txt"),
         )
     )
 
 
 def _source(
-    base: Path, seed: int, category: str, reader: Reader, file: str, fields: Mapping[str, str] = MappingProxyType({})
+    folder: str, seed: int, category: str, reader: Reader, file: str, fields: Mapping[str, str] = MappingProxyType({})
 ) -> Source:
+    remote = "://" in folder
     return Source(
         name=f"synthetic_{category}",
         modality="text",
         category=category,
-        url=(_file(file, seed),),
+        url=(f"{folder}/{_file(file, seed)}" if remote else _file(file, seed),),
         reader=reader,
         license=LICENSE,
         fields=dict(fields),
         block_bytes=BLOCK_BYTES,
-        base=base,
+        base=Path() if remote else Path(folder),
         defined_in="built in",
     )
 
