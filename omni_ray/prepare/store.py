@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from omni_ray.catalog import Modality, Source
+from omni_ray.errors import StorageError
 from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare.records import Bad, Cut, Member
 from omni_ray.storage import Storage
@@ -137,7 +138,15 @@ def pack(members: Mapping[str, bytes]) -> tuple[bytes, dict[str, int]]:
 
 
 def read_output(storage: Storage, output: Output) -> bytes:
-    return storage.read(output.key, output.offset, output.size)
+    """The bytes of an output.
+
+    Raises:
+        StorageError: where less is there than was committed.
+    """
+    data = storage.read(output.key, output.offset, output.size)
+    if len(data) != output.size:
+        raise StorageError(f"{storage.uri}/{output.key}: ends early; `omni-ray verify` lists what is damaged")
+    return data
 
 
 def read_outputs(storage: Storage, outputs: Mapping[str, Output]) -> dict[str, bytes]:
