@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +27,7 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", *arguments]
 
 
-def prepare_text(out: Path, catalog: Path, *arguments: str, workers: int = 2) -> list[str]:
+def prepare_text(out: Path | str, catalog: Path, *arguments: str, workers: int = 2) -> list[str]:
     return command(
         "omni_ray.prepare", "text", "--out", str(out), "--catalog", str(catalog),
         "--address", "local", "--workers", str(workers), *arguments,
@@ -64,7 +64,7 @@ def kill_group(process: subprocess.Popen[str]) -> None:
         return
 
 
-def wait_until(process: subprocess.Popen[str], reached: "Condition") -> bool:
+def wait_until(process: subprocess.Popen[str], reached: Callable[[], bool]) -> bool:
     """Poll until the condition holds (True) or the process has ended (False)."""
     began = time.monotonic()
     while process.poll() is None:

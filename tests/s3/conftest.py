@@ -24,37 +24,42 @@ def shared_proxy(s3_server: str) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def proxy(shared_proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+def proxy(shared_proxy: Proxy) -> Iterator[Proxy]:
     """An S3 with one empty bucket; this process's settings lead to it through the proxy."""
+    with pytest.MonkeyPatch.context() as patch:
+        lead_to(shared_proxy, patch)
+        empty_bucket(BUCKET)
+        shared_proxy.forget()
+        yield shared_proxy
+
+
+def lead_to(proxy: Proxy, patch: pytest.MonkeyPatch, secret: str = "testing") -> None:
+    """Make this process and those that it starts use the S3 behind `proxy`."""
     for name, value in {
-        "AWS_ENDPOINT_URL": shared_proxy.endpoint,
+        "AWS_ENDPOINT_URL": proxy.endpoint,
         "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_SECRET_ACCESS_KEY": secret,
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }.items():
-        monkeypatch.setenv(name, value)
+        patch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_MAX_ATTEMPTS"):
-        monkeypatch.delenv(name, raising=False)
-    s3_client._client.cache_clear()
-    empty_bucket(shared_proxy)
-    yield shared_proxy
+        patch.delenv(name, raising=False)
     s3_client._client.cache_clear()
 
 
-def empty_bucket(proxy: Proxy) -> None:
-    bucket = boto3.resource("s3").Bucket(BUCKET)
-    if BUCKET in [found.name for found in boto3.resource("s3").buckets.all()]:
+def empty_bucket(name: str) -> None:
+    bucket = boto3.resource("s3").Bucket(name)
+    if name in [found.name for found in boto3.resource("s3").buckets.all()]:
         bucket.objects.all().delete()
         for upload in bucket.multipart_uploads.all():
             upload.abort()
     else:
         bucket.create()
-    proxy.forget()
 
 
-def upload_folder(folder: Path, prefix: str) -> None:
+def upload_folder(folder: Path, prefix: str, bucket: str = BUCKET) -> None:
     client = boto3.client("s3")
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            client.upload_file(str(path), BUCKET, f"{prefix}/{path.relative_to(folder).as_posix()}")
+            client.upload_file(str(path), bucket, f"{prefix}/{path.relative_to(folder).as_posix()}")

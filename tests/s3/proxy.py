@@ -2,6 +2,7 @@
 
 import email.utils
 import http.client
+import random
 import re
 import socket
 import threading
@@ -37,6 +38,15 @@ class Fault:
     late: int = 0
 
 
+STORM = [
+    Fault("", status=500),
+    Fault("", status=503, code="SlowDown"),
+    Fault("", lost=True),
+    Fault("", cut=0),
+    Fault("", cut=3000),
+]
+
+
 @dataclass
 class Proxy:
     """`requests` holds `(kind, path)` of everything that came, kind being LIST or an HTTP method."""
@@ -44,6 +54,7 @@ class Proxy:
     endpoint: str
     requests: list[tuple[str, str]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    storm: random.Random | None = None  # then one request of ten fails, in one way or another
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fail(self, *faults: Fault) -> None:
@@ -58,6 +69,7 @@ class Proxy:
         with self.lock:
             self.requests.clear()
             self.faults.clear()
+            self.storm = None
 
     def note(self, method: str, path: str) -> Fault | None:
         """Count a request; the fault that it meets."""
@@ -69,6 +81,8 @@ class Proxy:
                 if fault.times and fault.method == method and re.search(fault.path, path):
                     fault.times -= 1
                     return fault
+            if self.storm is not None and self.storm.random() < 0.1:
+                return self.storm.choice(STORM)
         return None
 
 
