@@ -28,6 +28,7 @@ from omni_ray.prepare.transforms.text import TextTransform
 from omni_ray.storage import open_storage
 
 SEGMENT_BYTES = 64 << 20  # of input between two receipts of one block: a few seconds of work
+SEGMENT_ROWS = 500_000  # the same where records are a few bytes each, of which a worker holds some 400
 ATTEMPTS = 3  # for errors that can pass: network, disk, memory
 
 
@@ -177,7 +178,7 @@ def _decode(context: _Context) -> Iterator[Receipt]:
     for batch in batches:
         decoded.add(batch)
         done = batch.cursor is None
-        if done or decoded.read_bytes >= SEGMENT_BYTES:
+        if done or decoded.read_bytes >= SEGMENT_BYTES or decoded.rows_in >= SEGMENT_ROWS:
             yield decoded.commit(context, segment, batch.cursor)
             segment, decoded = segment + 1, _Segment(context.source)
     if not done:
@@ -191,7 +192,7 @@ class _Segment:
         self._transform = TextTransform(source)
         self.read_bytes = 0
         self.digest = hashlib.sha256()  # of what was read
-        self._rows_in = 0
+        self.rows_in = 0
         self._kept = 0
         self._dropped: Counter[str] = Counter()
         self._bad: list[Bad] = []
@@ -202,7 +203,7 @@ class _Segment:
 
     def add(self, batch: RawBatch) -> None:
         self.read_bytes += batch.read_bytes
-        self._rows_in += len(batch.records)
+        self.rows_in += len(batch.records)
         raws = [record for record in batch.records if isinstance(record, Raw)]
         self._bad += [record for record in batch.records if isinstance(record, Bad)]
         made = self._transform.many([raw.value for raw in raws])
@@ -229,7 +230,7 @@ class _Segment:
         blank = context.receipt(segment, cursor, self.read_bytes, self.digest.hexdigest(), outputs)
         return msgspec.structs.replace(
             blank,
-            rows_in=self._rows_in,
+            rows_in=self.rows_in,
             kept=self._kept,
             samples=len(self._lines),
             bytes=len(text),
