@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_ray.ledger import Receipt
+from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare import samples, store
 from omni_ray.prepare.samples import CommittedSamples
 from omni_ray.storage import LocalStorage
@@ -22,7 +22,7 @@ def receipt(storage: LocalStorage, number: int, count: int, salt: str = "") -> R
     digests = [hashlib.sha256(f"{salt}{number}.{sample}".encode()).digest() for sample in range(count)]
     sizes = [number + sample + 1 for sample in range(count)]
     data = store.encode_rows([""] * count, range(count), [0] * count, sizes, digests)
-    output = store.output_of(f"s/blocks/{salt}{number}.rows.parquet", data)
+    output = Output(f"s/blocks/{salt}{number}.rows.parquet", len(data), hashlib.sha256(data).hexdigest())
     storage.put(output.key, data)
     return Receipt(
         f"b{number}", 0, None, "", "f", 1, "", "bytes", number, number, "", 0, "", {"rows.parquet": output},
