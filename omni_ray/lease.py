@@ -168,7 +168,10 @@ def _process_lives(holder: Holder) -> bool:
 def _read(storage: Storage, epoch: int) -> Holder | None:
     if storage.stat(_key(epoch)) is None:
         return None
-    return msgspec.json.decode(storage.read(_key(epoch)), type=Holder)
+    try:
+        return msgspec.json.decode(storage.read(_key(epoch)), type=Holder)
+    except msgspec.DecodeError:  # damaged: nobody can tell who it is, so only its age counts
+        return Holder("", "a run whose lease cannot be read", "", "", "", 0, 0.0, 0.0)
 
 
 def _key(epoch: int) -> str:

@@ -115,10 +115,13 @@ class Ledger:
             self._appender.sync()
 
     def close(self) -> None:
+        """Keep what was noted, unless the storage refuses it by now."""
         if self._appender is not None:
-            self._appender.sync()
-            self._appender.close()
-            self._appender = None
+            try:
+                self._appender.sync()
+            finally:
+                self._appender.close()
+                self._appender = None
 
     def _write(self, record: Receipt | Revoke) -> None:
         if self._appender is None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from omni_ray.errors import StorageError, UsageError
+from omni_ray.errors import LeaseLost, StorageError, UsageError
 from omni_ray.storage import TEMP_PREFIX, LocalStorage, Slice, open_storage
 
 
@@ -88,6 +88,7 @@ def test_sweep_removes_unfinished_writes_only(storage: LocalStorage) -> None:
 def test_appender_refuses_an_existing_log(storage: LocalStorage) -> None:
     log = storage.appender("ledger/1")
     log.write(b"x\n")
+    log.sync()
     log.close()
     with pytest.raises(StorageError, match="File exists"):
         storage.appender("ledger/1")
@@ -137,3 +138,36 @@ def test_schemes() -> None:
         open_storage("s3:///x")
     with pytest.raises(UsageError, match="ftp"):
         open_storage("ftp://host/x")
+
+
+def test_a_fenced_storage_changes_nothing_once_its_check_fails(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    storage.put("old", b"1")
+    lost = False
+
+    def check() -> None:
+        if lost:
+            raise LeaseLost("another run took over")
+
+    fenced = storage.fenced(check)
+    log = fenced.appender("log")
+    log.write(b"kept ")
+    log.sync()
+    log.write(b"not kept")
+    writer = fenced.writer("new")
+    writer.write(b"2")
+    lost = True
+    for change in (
+        log.sync,
+        writer.commit,
+        lambda: fenced.put("old", b"2"),
+        lambda: fenced.delete("old"),
+        lambda: fenced.delete_tree(""),
+        lambda: fenced.appender("log2"),
+    ):
+        with pytest.raises(LeaseLost):
+            change()
+    log.close()
+    writer.abort()
+    assert {stat.key: storage.read(stat.key) for stat in storage.list("")} == {"old": b"1", "log": b"kept "}
+    storage.put("old", b"3")  # the one that is not fenced

@@ -20,6 +20,7 @@ from omni_ray.prepare.asking import (
     what_is_asked,
 )
 from omni_ray.prepare.assemble import RunTasks
+from omni_ray.prepare.corpus_index import CORPUS, CORPUS_INDEX
 from omni_ray.prepare.options import GB, Options, add_arguments, modality_choices, to_options
 from omni_ray.prepare.pipeline import Run, open_sources, states_of
 from omni_ray.prepare.progress import say
@@ -81,6 +82,7 @@ def prepare_again(options: Options, storage: Storage, asked: Asked, before_work:
     checked = check_sources(options.modality, asked.sources, storage)
     refuse_differences(checked, resetting, updating)
     lease = Lease.acquire(storage, options.command)
+    storage = storage.fenced(lease.check)
     try:
         checked = check_sources(options.modality, asked.sources, storage)  # the holder before us may have changed it
         refuse_differences(checked, resetting, updating)
@@ -97,7 +99,7 @@ def prepare_again(options: Options, storage: Storage, asked: Asked, before_work:
         open_sources(states, checked, lease)
         for state in states:
             before_work(state)
-        return _work(options, storage, asked, Run(storage, options.modality, asked, states, lease), lease)
+        return _work(options, storage, asked, Run(storage, options.modality, asked, states, lease))
     finally:
         lease.release()
 
@@ -112,7 +114,7 @@ def _dry_run(options: Options, storage: Storage) -> int:
     return 0
 
 
-def _work(options: Options, storage: Storage, asked: Asked, run: Run, lease: Lease) -> int:
+def _work(options: Options, storage: Storage, asked: Asked, run: Run) -> int:
     also = [name for name in run.states if name not in asked.named]
     if also:
         say(f"also brought to their share, because this output was asked for them before: {', '.join(also)}")
@@ -121,7 +123,6 @@ def _work(options: Options, storage: Storage, asked: Asked, run: Run, lease: Lea
         run_tasks = _tasks_runner(stack, options)
         selection = run.complete(options.max_bytes, options.dedup == "exact", run_tasks)
         failed = {name: state.failures for name, state in run.states.items() if state.failures}
-        lease.check()
         _write_outputs(options, storage, asked, run, selection, failed, run_tasks)
     _explain(options, selection)
     if failed:
@@ -156,18 +157,23 @@ def _write_outputs(
     failed: dict[str, list[str]],
     run_tasks: RunTasks,
 ) -> None:
-    if not options.combine:
-        for name in run.states:
-            if name in asked.named and (name not in failed or options.allow_partial):
-                combine.write_dataset(storage, run.states[name], selection, run_tasks)
+    """Write what is asked for, and what earlier runs wrote anew: no output may tell of another budget than the rest."""
+    made = combine.read_combined(storage, options.modality).outputs
+    for name, state in run.states.items():
+        asked_for = not options.combine and name in asked.named
+        if asked_for or combine.dataset_key(name) in made:
+            if name in failed and not options.allow_partial:
+                say(f"{combine.dataset_key(name)}: not written, since its source failed")
+            elif combine.write_dataset(storage, state, selection, run_tasks) or asked_for:
                 print(f"{storage.uri}/{combine.dataset_key(name)}")
+    if not options.combine and CORPUS not in made:
         return
     if failed and not options.allow_partial:
         say("not combined: a source failed; mend it and run again, or give --allow-partial")
         return
-    combine.write_production(storage, run.states, selection, run_tasks)
-    print(f"{storage.uri}/{combine.CORPUS}")
-    print(f"{storage.uri}/{combine.CORPUS_INDEX}")
+    if combine.write_production(storage, run.states, selection, run_tasks) or options.combine:
+        print(f"{storage.uri}/{CORPUS}")
+        print(f"{storage.uri}/{CORPUS_INDEX}")
 
 
 def _explain(options: Options, selection: Selection) -> None:

@@ -17,7 +17,7 @@ from omni_ray.ledger import Receipt
 from omni_ray.prepare import store
 from omni_ray.prepare.asking import Asked, Checked
 from omni_ray.prepare.assemble import RunTasks
-from omni_ray.prepare.plan import DecodeTask, IndexTask, block_id, file_differences, index_id, make_plan, next_tasks
+from omni_ray.prepare.plan import DecodeTask, IndexTask, block_id, index_id, make_plan, next_tasks
 from omni_ray.prepare.progress import Line, Progress, say
 from omni_ray.prepare.records import Cut
 from omni_ray.prepare.samples import SPILL_SAMPLES
@@ -46,14 +46,12 @@ def open_sources(states: Sequence[SourceState], checked: Sequence[Checked], leas
     """
     for state, (_, old, new, error) in zip(states, checked, strict=True):
         ledger = state.open_ledger(lease.holder.run, lease.epoch)
+        if old or new:
+            ledger.revoke(state.misfits(), "made from another revision or with other settings")
+            ledger.sync()
         if error:
             state.failures.append(error)
         elif new is not None and new != old:
-            if old is not None:
-                changed = file_differences(old.files, new.files)
-                stale = [block for block, receipts in ledger.state.receipts.items() if receipts[0].path in changed]
-                ledger.revoke(stale, "source file changed (--update)")
-                ledger.sync()
             stop_here("planning")
             store.write_struct(state.storage, state.folder.plan, new)
 

@@ -53,13 +53,20 @@ class Member(msgspec.Struct, frozen=True):
     """A member of an archive, in stored order.
 
     `offset` is where its content begins in the (decompressed) tar stream; for zip the position in the central
-    directory. `refused` is the reason for which it is never read ("" where it is).
+    directory. `refused` is the reason for which it is never read ("" where it is). `twins` of the same name come before
+    it.
     """
 
     name: str
     offset: int
     size: int
     refused: str = ""
+    twins: int = 0
+
+    @property
+    def label(self) -> str:
+        """What tells its records from those of every other member."""
+        return f"{self.name}~{self.twins}" if self.twins else self.name
 
 
 class IndexPart(NamedTuple):

@@ -7,6 +7,7 @@ installed now, a disk that is mended) comes in at its place, and the outputs end
 from omni_ray.catalog import Modality
 from omni_ray.errors import UsageError
 from omni_ray.prepare import combine, command
+from omni_ray.prepare.corpus_index import CORPUS
 from omni_ray.prepare.options import Options
 from omni_ray.prepare.progress import say
 from omni_ray.prepare.state import SourceState
@@ -38,7 +39,7 @@ def retry(storage: Storage, modality: Modality, reason: str, address: str, worke
         min_bytes=0,
         max_bytes=request.max_bytes,
         min_asked=False,
-        combine=combine.CORPUS in made or not made,
+        combine=CORPUS in made or not made,
         allow_partial=False,
         reset=False,
         update=False,

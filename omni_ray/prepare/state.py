@@ -45,6 +45,16 @@ class SourceState:
             self._state = read_ledger(self.storage, self.folder.ledger)
         return self._state
 
+    def misfits(self) -> list[str]:
+        """Blocks with receipts that do not go with the plan: a file was updated, or a run that had lost its lease was
+        still noting what it had done under other settings."""
+        revisions = {file.path: (file.size, file.revision) for file in self.plan.files}
+        return [
+            block
+            for block, (first, *_) in self.committed.receipts.items()
+            if first.settings != self.plan.fingerprint or revisions.get(first.path) != (first.size, first.revision)
+        ]
+
     def tag(self, file: InputFile) -> str:
         return output_tag(self.plan.fingerprint, file)
 

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from omni_ray.catalog import Modality, Source
-from omni_ray.errors import StorageError
+from omni_ray.errors import DataError, StorageError
 from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare.records import Bad, Cut, Member
 from omni_ray.storage import Storage
@@ -104,8 +104,20 @@ def combined_key(modality: Modality) -> str:
 
 
 def read_struct(storage: Storage, key: str, kind: type[T]) -> T | None:
-    """A JSON file as a struct; None where it is not there."""
-    return msgspec.json.decode(storage.read(key), type=kind) if storage.exists(key) else None
+    """A JSON file as a struct; None where it is not there.
+
+    Raises:
+        DataError: naming a file that is damaged.
+    """
+    if not storage.exists(key):
+        return None
+    try:
+        return msgspec.json.decode(storage.read(key), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{storage.uri}/{key}: damaged: {error}; restore it from a copy, or delete it and run prepare again with "
+            "every dataset that this output is for"
+        ) from error
 
 
 def write_struct(storage: Storage, key: str, value: msgspec.Struct) -> None:
@@ -194,8 +206,23 @@ def encode_parquet(table: pa.Table) -> bytes:
 
 
 def read_rows(storage: Storage, receipt: Receipt, columns: list[str] | None = None) -> pa.Table:
-    """The table of a segment's samples."""
-    return pq.read_table(pa.BufferReader(read_output(storage, receipt.outputs["rows.parquet"])), columns=columns)
+    """The table of a segment's samples.
+
+    Raises:
+        DataError: naming a table that is damaged.
+    """
+    output = receipt.outputs["rows.parquet"]
+    return _read_parquet(read_output(storage, output), f"{storage.uri}/{output.key}", columns)
+
+
+def _read_parquet(data: bytes, where: str, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pq.read_table(pa.BufferReader(data), columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{where}: damaged: {error}; `omni-ray verify` lists what else is, and prepare with --reset --dataset NAME "
+            "makes that dataset anew"
+        ) from error
 
 
 def sizes_and_hashes(table: pa.Table) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64]]:

@@ -8,6 +8,7 @@ its table says; and that the production file and its index are exactly the selec
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,6 +19,7 @@ from omni_ray.catalog import Modality
 from omni_ray.errors import NotStored, OmniRayError
 from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare import combine, store
+from omni_ray.prepare.corpus_index import CORPUS, CORPUS_INDEX, INDEX_SCHEMA, index_rows
 from omni_ray.prepare.plan import block_id, blocks_of, index_id
 from omni_ray.prepare.records import Cut, InputFile
 from omni_ray.prepare.select import Selection
@@ -28,8 +30,17 @@ from omni_ray.storage import Storage
 MOST_PROBLEMS = 100  # shown of one output; the count says how many there are
 
 
-def verify(storage: Storage, modality: Modality) -> list[str]:
-    """Everything that is wrong with an output, in words; empty where all of it is proven.
+class Proof(NamedTuple):
+    """What was looked at, and everything that is wrong with it, in words; `selection` is None where the blocks that it
+    would be made of are not sound."""
+
+    states: dict[str, SourceState]
+    selection: Selection | None
+    problems: list[str]
+
+
+def verify(storage: Storage, modality: Modality) -> Proof:
+    """Prove an output.
 
     Raises:
         UsageError: where nothing was prepared.
@@ -37,40 +48,43 @@ def verify(storage: Storage, modality: Modality) -> list[str]:
     request = load_request(storage, modality)
     asked = asked_of(request)
     states = load_states(storage, modality, asked, trusting_files=False)
-    problems: list[str] = []
-    for state in states.values():
-        problems += list(_source_problems(state))
+    problems = [problem for state in states.values() for problem in _source_problems(state)]
     if problems:
-        return problems  # what follows builds on sound blocks
+        return Proof(states, None, problems)
     selection = current_selection(request, asked, states)
+    problems += _unfinished(states, selection)
     combined = combine.read_combined(storage, modality)
-    if combine.CORPUS in combined.outputs:
-        problems += list(_production_problems(storage, states, selection, combined))
+    if CORPUS in combined.outputs:
+        problems += _production_problems(storage, states, selection, combined)
     for name, state in states.items():
         key = combine.dataset_key(name)
         if key in combined.outputs:
-            problems += list(_dataset_problems(storage, state, selection, key))
+            problems += _dataset_problems(storage, state, selection, key)
     if not combined.outputs:
         problems.append(f"{storage.uri}: nothing was combined yet; run prepare again without stopping it")
-    return problems
+    return Proof(states, selection, problems)
 
 
 def report(storage: Storage, modality: Modality) -> int:
     """Print what was proven or what is wrong; the exit code."""
-    problems = verify(storage, modality)
+    states, selection, problems = verify(storage, modality)
     for problem in problems[:MOST_PROBLEMS]:
         print(problem)
-    if problems:
+    if problems or selection is None:
         print(f"{len(problems)} problems" if len(problems) > 1 else "1 problem")
         return OmniRayError.exit_code
-    request = load_request(storage, modality)
-    asked = asked_of(request)
-    states = load_states(storage, modality, asked)
-    selection = current_selection(request, asked, states)
     for state in states.values():
         print(_proven(state, selection))
     print(f"verified: {len(states)} sources, {selection.size:,} bytes of samples; nothing lost, nothing twice")
     return 0
+
+
+def _unfinished(states: dict[str, SourceState], selection: Selection) -> Iterator[str]:
+    for name, state in states.items():
+        if state.failures:
+            yield f"{name}: {state.failures[0]}; nothing of it is in the output"
+        elif selection.cuts[name].state == "needs_more":
+            yield f"{name}: has not given its share yet; run prepare again"
 
 
 def _proven(state: SourceState, selection: Selection) -> str:
@@ -201,32 +215,32 @@ def _production_problems(
     storage: Storage, states: dict[str, SourceState], selection: Selection, combined: combine.Combined
 ) -> Iterator[str]:
     mark = combine.selection_fingerprint(states, selection, list(states))
-    for key in (combine.CORPUS, combine.CORPUS_INDEX):
+    for key in (CORPUS, CORPUS_INDEX):
         if not storage.exists(key):
             yield f"{key} is missing; run prepare again"
             return
         if combined.outputs.get(key, combine.Made(0, 0, "")).selection != mark:
             yield f"{key} was made from other samples than are committed now; run prepare again"
             return
-    with storage.open(combine.CORPUS_INDEX) as index_stream, storage.open(combine.CORPUS) as corpus:
+    with storage.open(CORPUS_INDEX) as index_stream, storage.open(CORPUS) as corpus:
         actual = _IndexCursor(pq.ParquetFile(index_stream))
         offset = 0
         for name, state in states.items():
             for piece in combine.pieces(state, selection.cuts[name]):
-                stored = store.read_rows(storage, piece.receipt)
-                expected = combine.index_rows(state, piece.receipt, stored.filter(pa.array(piece.mask)), offset)
+                stored = store.read_rows(storage, piece.receipt).filter(pa.array(piece.mask))
+                expected = index_rows(state.source, piece.receipt.path, stored, offset)
                 found = actual.take(len(expected))
                 size = int(np.sum(expected.column("bytes").to_numpy()))
                 if found is None or not _same(found, expected):
-                    yield f"{combine.CORPUS_INDEX}: {name}, block {piece.receipt.block}: not the selection's rows"
+                    yield f"{CORPUS_INDEX}: {name}, block {piece.receipt.block}: not the selection's rows"
                     return
                 text = corpus.read(size)
-                yield from (f"{combine.CORPUS} at byte {offset}: {what}" for what in _line_problems(text, expected))
+                yield from (f"{CORPUS} at byte {offset}: {what}" for what in _line_problems(text, expected))
                 offset += size
         if corpus.read(1):
-            yield f"{combine.CORPUS}: has more than the {offset:,} bytes of the selection"
+            yield f"{CORPUS}: has more than the {offset:,} bytes of the selection"
         if actual.take(1) is not None:
-            yield f"{combine.CORPUS_INDEX}: has more rows than the selection"
+            yield f"{CORPUS_INDEX}: has more rows than the selection"
 
 
 def _dataset_problems(storage: Storage, state: SourceState, selection: Selection, key: str) -> Iterator[str]:
@@ -264,7 +278,5 @@ class _IndexCursor:
 
 
 def _same(found: pa.Table, expected: pa.Table) -> bool:
-    plain = pa.schema(
-        [(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in combine.INDEX_SCHEMA]
-    )
+    plain = pa.schema([(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in INDEX_SCHEMA])
     return bool(found.cast(plain).equals(expected.cast(plain)))

@@ -253,7 +253,13 @@ def _members_of(context: _Context) -> list[Member]:
 def _read_members(uri: str, stems: tuple[str, ...]) -> list[Member]:
     storage = open_storage(uri)
     parts = (store.read_named(storage, stem, "members.parquet") for stem in stems)
-    return [member for part in parts for member in store.decode_members(part)]
+    members = [member for part in parts for member in store.decode_members(part)]
+    seen: Counter[str] = Counter()
+    for number, member in enumerate(members):
+        if twins := seen[member.name]:
+            members[number] = msgspec.structs.replace(member, twins=twins)
+        seen[member.name] += 1
+    return members
 
 
 @functools.lru_cache(maxsize=2)

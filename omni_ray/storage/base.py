@@ -1,9 +1,10 @@
 """What every storage can do: atomic writes, listing, ranged reads, concatenation."""
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Self
 
 from omni_ray.errors import StorageError
 
@@ -50,6 +51,10 @@ class Writer(ABC):
     @abstractmethod
     def append_slice(self, part: Slice) -> None:
         """Copy bytes of another key of the same storage, without moving them through this process where possible."""
+
+    def settle(self) -> None:
+        """Make what was written durable now, so that `commit` has little left to do."""
+        return None
 
     @abstractmethod
     def commit(self) -> None:
@@ -102,7 +107,8 @@ class Assembly(ABC):
 
 
 class Appender(ABC):
-    """An append-only log; what was written before a returned `sync` survives a crash of the machine."""
+    """An append-only log; what was written before a returned `sync` survives a crash of the machine, and nothing of
+    what was written after the last one is kept."""
 
     @abstractmethod
     def write(self, data: bytes) -> None: ...
@@ -120,6 +126,13 @@ class Storage(ABC):
     uri: str  # as it was given, for people
     packs: bool = False  # whether a request has its price, so that what is written together goes into one object
     location: str  # the same place for any process, whatever its working directory
+    check: Callable[[], None] = staticmethod(lambda: None)  # called before anything that is visible changes
+
+    def fenced(self, check: Callable[[], None]) -> Self:
+        """The same storage for one that may lose the right to change it: what `check` raises stops every change."""
+        twin = copy.copy(self)
+        twin.check = check
+        return twin
 
     @abstractmethod
     def put(self, key: str, data: bytes) -> None:

@@ -72,7 +72,7 @@ class LocalStorage(Storage):
         return _LocalWriter(self, key)
 
     def appender(self, key: str) -> Appender:
-        return _LocalAppender(self.path(key))
+        return _LocalAppender(self, key)
 
     def logs(self, folder: str) -> list[Log]:
         top = self.path(folder)
@@ -118,6 +118,7 @@ class LocalStorage(Storage):
                 yield Stat(path.relative_to(self.root).as_posix(), found.st_size, found.st_mtime_ns)
 
     def delete(self, key: str) -> None:
+        self.check()
         path = self.path(key)
         with _naming(path):
             path.unlink(missing_ok=True)
@@ -173,21 +174,25 @@ class _LocalWriter(Writer):
 
     def append_slice(self, part: Slice) -> None:
         source = self._storage.path(part.key)
-        with _naming(self._path):
+        with _naming(source), source.open("rb") as stream, _naming(self._path):
             self._stream.flush()
-            with source.open("rb") as stream:
-                copied = _copy_range(stream.fileno(), self._stream.fileno(), part.start, part.length)
+            copied = _copy_range(stream.fileno(), self._stream.fileno(), part.start, part.length)
             self._stream.seek(0, os.SEEK_END)
         if copied != part.length:
             raise StorageError(
                 f"{source}: ends {part.length - copied} bytes early; `omni-ray verify` lists what is damaged"
             )
 
-    def commit(self) -> None:
+    def settle(self) -> None:
         with _naming(self._path):
             self._stream.flush()
             os.fsync(self._stream.fileno())
+
+    def commit(self) -> None:
+        self.settle()
+        with _naming(self._path):
             self._stream.close()
+            self._storage.check()
             self._temporary.replace(self._path)
             _sync_folder(self._path.parent)
 
@@ -200,19 +205,26 @@ class _LocalWriter(Writer):
 
 
 class _LocalAppender(Appender):
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with _naming(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = path.open("xb")
-            _sync_folder(path.parent)
+    def __init__(self, storage: LocalStorage, key: str) -> None:
+        self._storage = storage
+        self._path = storage.path(key)
+        self._waiting: list[bytes] = []
+        storage.check()
+        with _naming(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = self._path.open("xb")
+            _sync_folder(self._path.parent)
 
     def write(self, data: bytes) -> None:
-        with _naming(self._path):
-            self._stream.write(data)
+        self._waiting.append(data)
 
     def sync(self) -> None:
+        if not self._waiting:
+            return
+        self._storage.check()
         with _naming(self._path):
+            self._stream.write(b"".join(self._waiting))
+            self._waiting.clear()
             self._stream.flush()
             os.fsync(self._stream.fileno())
 

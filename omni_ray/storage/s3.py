@@ -56,6 +56,7 @@ class S3Storage(Storage):
         return f"{self.uri}/{key}"
 
     def put(self, key: str, data: bytes) -> None:
+        self.check()
         with naming(self.uri_of(key)):
             client().put_object(**self.target(key), Body=data)
 
@@ -163,6 +164,7 @@ class S3Storage(Storage):
                     yield Stat(key, found["Size"], _nanoseconds(found["LastModified"]))
 
     def delete(self, key: str) -> None:
+        self.check()
         with naming(self.uri_of(key)):
             client().delete_object(**self.target(key))
 
@@ -173,6 +175,7 @@ class S3Storage(Storage):
         """Remove keys, up to a thousand in one request, in no particular order."""
         wanted = [self.target(key)["Key"] for key in keys]
         for at in range(0, len(wanted), DELETE_AT_ONCE):
+            self.check()
             objects = [{"Key": key} for key in wanted[at : at + DELETE_AT_ONCE]]
             with naming(self.uri):
                 done = client().delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})

@@ -53,7 +53,7 @@ class S3Appender(Appender):
             self._join()
 
     def close(self) -> None:
-        self.sync()
+        self._buffer.clear()
 
     def _join(self) -> None:
         if len(self._names) > 1:

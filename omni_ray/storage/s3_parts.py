@@ -65,6 +65,7 @@ class S3Assembly(Assembly):
             self.abort()
             return
         parts = [{"PartNumber": number, "ETag": tags[number]} for number in sorted(tags)]
+        self._storage.check()
         complete_upload(self._target, self._uri, self.token, parts)
 
     def abort(self) -> None:

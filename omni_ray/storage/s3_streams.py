@@ -155,6 +155,7 @@ class S3Writer(Writer):
                 self._send(bytes(self._buffer))
             with naming(self._uri):
                 parts = [future.result() for future in self._parts]
+            self._storage.check()
             complete_upload(self._target, self._uri, self._upload, parts)
         self._committed = True
         self._close_pool()

@@ -77,7 +77,7 @@ class _Reading:
         if cut.member:
             member = self._members[int(cut.member)]
             with self._archive.member(member) as stream:
-                yield from _steps(stream, self._task(member.name), format_of(self._source, member.name) or "", cut, at)
+                yield from _steps(stream, self._task(member.label), format_of(self._source, member.name) or "", cut, at)
             return
         format_ = self._layout.format or ""
         yield from _steps(
@@ -96,9 +96,9 @@ class _Reading:
         """The records of one member of an archive, by its own format; a refused one is one bad record."""
         if member.refused:
             reason, _, words = member.refused.partition(": ")
-            yield Step([Bad(member.name, 0, reason, words)], 0, 1)
+            yield Step([Bad(member.label, 0, reason, words)], 0, 1)
             return
-        task = self._task(member.name)
+        task = self._task(member.label)
         format_ = format_of(self._source, member.name) or ""
         try:
             with self._archive.member(member) as stream:

@@ -66,7 +66,7 @@ def _prepare(catalog: str, out: str, arguments: list[str]) -> dict[str, Any]:
         "dropped": dict(dropped),
         "quarantined": counts["quarantined"],
         "quarantine": quarantined,
-        "problems": verify.verify(storage, "text") if code == 0 else [],
+        "problems": verify.verify(storage, "text").problems if code == 0 else [],
     }
 
 
