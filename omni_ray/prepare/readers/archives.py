@@ -88,7 +88,10 @@ def _reason(error: Exception) -> str:
 
 def _is_cut_off(stream: Stream, held: tarfile.TarInfo, error: Exception) -> bool:
     """Whether a damage lies in the content of the member before it, whose size is made to come to the damage then."""
-    end = error.offset if isinstance(error, Damaged) else stream.seek(0, io.SEEK_END)
+    try:
+        end = error.offset if isinstance(error, Damaged) else stream.seek(0, io.SEEK_END)
+    except Damaged as damage:
+        end = damage.offset
     if not held.isreg() or held.offset_data + held.size <= end:
         return False
     held.size = max(0, end - held.offset_data) + 1

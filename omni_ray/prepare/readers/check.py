@@ -12,6 +12,8 @@ from omni_ray.prepare.readers.steps import Task
 from omni_ray.prepare.readers.streams import Damaged
 from omni_ray.prepare.records import InputFile, Member
 
+SHOWN = 50  # columns, in a message
+
 
 def check_fields(source: Source, files: Sequence[InputFile]) -> None:
     """Look at the first file's first records; what cannot be told there is left to the readers.
@@ -29,7 +31,7 @@ def check_fields(source: Source, files: Sequence[InputFile]) -> None:
     for column in sorted(wanted - there):
         raise CatalogError(
             f"{source.defined_in}: source {source.name!r}: fields.text: {files[0].path if files else ''} has no "
-            f"{column!r}; it has {', '.join(sorted(there))}"
+            f"{column!r}; it has {', '.join(sorted(there)[:SHOWN])}" + (" ..." if len(there) > SHOWN else "")
         )
 
 

@@ -151,8 +151,14 @@ class Gzip(Layer):
         self._exact.seek(at)
         data = self._exact.read(size)
         if size and not data:
-            self._end = at
+            self._end = self._exact.reached
         return data
+
+    def _length(self) -> int:
+        at = 0 if self.checksum is None else self.checksum.length
+        while self._end < 0:
+            at += len(self._read_at(at, MIB))
+        return self._end
 
     def _indexed(self, at: int, size: int) -> bytes | None:
         """What indexed_gzip gives; None, and it is not asked again, where that cannot be relied on."""
@@ -182,8 +188,8 @@ class Gzip(Layer):
     def _is_proven(self, length: int) -> bool:
         """Whether everything was read and checksum and length are those at the end of the file, as they are in a
         whole file of one gzip stream."""
-        if self.checksum is None or self.checksum.length != length or self._raw.seek(0, io.SEEK_END) < 8:
-            return False
+        if self.checksum is None or self.checksum.length != length or not length:
+            return False  # nothing at all would also fit a file that ends in zeros
         self._raw.seek(-8, io.SEEK_END)
         recorded = self._raw.read(8)
         return recorded == self.checksum.crc.to_bytes(4, "little") + (length & 0xFFFFFFFF).to_bytes(4, "little")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypedDict
 import msgspec
 
 from omni_ray.prepare.readers.steps import Step, Task
-from omni_ray.prepare.readers.streams import MAX_RECORD_BYTES, Stream
+from omni_ray.prepare.readers.streams import MAX_RECORD_BYTES, STEP_RECORDS, Stream
 from omni_ray.prepare.records import Bad, Raw
 
 _TAIL_BYTES = 64 << 10  # one read beyond the end of a slice, for its last line
@@ -34,8 +34,8 @@ def read_slice(stream: Stream, task: Task, start: int, stop: int, at: int | None
         at = _first_line(stream, start, stop, newline)
     decode = text_lines if format_ == "lines" else JsonLines(task).decode
     for chunk in line_chunks(stream, at, stop, newline, task.step_bytes):
-        records = _decode_chunk(task, chunk, newline, decode)
-        yield Step(records, chunk.end - chunk.start, chunk.end)
+        for part in _parts(chunk, newline):
+            yield Step(_decode_chunk(task, part, newline, decode), part.end - part.start, part.end)
 
 
 def line_chunks(stream: Stream, at: int, stop: int, newline: bytes, step_bytes: int) -> Iterator[Chunk]:
@@ -62,6 +62,20 @@ def line_chunks(stream: Stream, at: int, stop: int, newline: bytes, step_bytes: 
         end = at + held + cut
         yield Chunk(at, end, None if skipping else b"".join(parts) + data[:cut])
         at, parts, held, skipping = end, [data[cut:]], len(data) - cut, False
+
+
+def _parts(chunk: Chunk, newline: bytes) -> Iterator[Chunk]:
+    """A chunk of very many very short lines in several."""
+    count = 0 if chunk.data is None else chunk.data.count(newline)
+    if chunk.data is None or count <= STEP_RECORDS:
+        yield chunk
+        return
+    size = len(chunk.data) * STEP_RECORDS // count
+    at = 0
+    while at < len(chunk.data):
+        end = chunk.data.find(newline, at + size) + 1 or len(chunk.data)
+        yield Chunk(chunk.start + at, chunk.start + end, chunk.data[at:end])
+        at = end
 
 
 def text_lines(task: Task, start: int, lines: Sequence[bytes]) -> list[Raw | Bad]:

@@ -5,7 +5,8 @@ from typing import Protocol
 
 MIB = 1 << 20
 CHUNK_BYTES = MIB  # one read; also about what one batch of records holds
-MAX_RECORD_BYTES = 16 * MIB  # a parsed record takes up to some 25 times its bytes, in a worker of 1 GB
+MAX_RECORD_BYTES = 8 * MIB  # a parsed record takes up to some 60 times its bytes, in a worker of 1 GB
+STEP_RECORDS = 1 << 16  # about as many in one batch at most; one of a few bytes takes some 400
 
 
 class Stream(Protocol):
@@ -109,6 +110,11 @@ class Sequential(Layer):
         """The next piece; b"" at the end. Raises Damaged; its offset is not looked at."""
         raise NotImplementedError
 
+    @property
+    def reached(self) -> int:
+        """How far the pieces go that were had so far."""
+        return self._begin + len(self._held)
+
     def _rewind(self) -> None:
         self._begin, self._held = 0, b""  # the piece last given, and where it begins
         self._damage: Damaged | None = None
@@ -130,7 +136,7 @@ class Sequential(Layer):
             at += len(part)
             want -= len(part)
         if want > 0 and not parts and self._damage is not None:
-            raise Damaged(self._damage.reason, self._damage.words, self._begin + len(self._held))
+            raise Damaged(self._damage.reason, self._damage.words, self.reached)
         return b"".join(parts)
 
     def _advance(self) -> bool:
@@ -143,8 +149,7 @@ class Sequential(Layer):
             self._damage = damage
             return False
         if piece:
-            self._begin += len(self._held)
-            self._held = piece
+            self._begin, self._held = self.reached, piece
         return bool(piece)
 
 

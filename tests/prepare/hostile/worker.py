@@ -55,7 +55,7 @@ def _prepare(catalog: str, out: str, arguments: list[str]) -> dict[str, Any]:
                 dropped.update(receipt.dropped)
                 if "quarantine.jsonl" in receipt.outputs:
                     lines = storage.read(receipt.outputs["quarantine.jsonl"].key).splitlines()
-                    quarantined += [json.loads(one) for one in lines[:1000]]
+                    quarantined += [json.loads(one) for one in lines]
                     counts["quarantined"] += len(lines)
     return {
         "code": code,
