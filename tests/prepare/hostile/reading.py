@@ -13,8 +13,8 @@ from omni_ray.prepare.records import Bad, Cut, InputFile, Member, Raw
 WHOLE = 1 << 40  # a block size that leaves every stream in one piece
 
 
-def source_of(folder: Path, name: str, reader: str, **more: object) -> Source:
-    fields = {"fields": {"text": "{words}"}} if reader == "table" else {}
+def source_of(folder: Path, name: str, reader: str, text: str = "{words}", **more: object) -> Source:
+    fields = {"fields": {"text": text}} if reader == "table" else {}
     entry: dict[str, Any] = {
         "name": "s", "modality": "text", "category": "general", "url": (name,), "reader": reader, "license": "MIT",
         "base": folder, "defined_in": "c.toml", **fields, **more,
@@ -67,10 +67,12 @@ def told(record: Raw | Bad) -> list[Any]:
     return [record.member, record.row, hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()]
 
 
-def compare_readings(folder: str, name: str, reader: str, block_bytes: int, step_bytes: int) -> dict[str, Any]:
+def compare_readings(
+    folder: str, name: str, reader: str, block_bytes: int, step_bytes: int, text: str = "{words}"
+) -> dict[str, Any]:
     """Read whole, by cuts, and resumed from every cursor; what differs is the first place where two ways part."""
-    whole = source_of(Path(folder), name, reader, block_bytes=WHOLE)
-    cut = source_of(Path(folder), name, reader, block_bytes=block_bytes)
+    whole = source_of(Path(folder), name, reader, text, block_bytes=WHOLE)
+    cut = source_of(Path(folder), name, reader, text, block_bytes=block_bytes)
     ways = {
         "whole": list(read(whole)),
         "by cuts": list(read(cut)),
