@@ -46,7 +46,7 @@ def check_space(storage: Storage, options: Options, states: Sequence[SourceState
     needed = needed_bytes(options, [state.plan for state in states]) - int(committed * COPIES)
     if free is not None and needed > free:
         raise StorageError(
-            f"{storage.uri}: the plan needs about {needed / GB:,.2f} GB and {free / GB:,.2f} GB are free; make room, "
+            f"{storage.uri}: the plan needs about {needed / GB:,.3g} GB and {free / GB:,.3g} GB are free; make room, "
             "lower --max-gb, or use another --out"
         )
 

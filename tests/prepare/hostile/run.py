@@ -37,11 +37,11 @@ def write_catalog(folder: Path, url: str, reader: str, more: str = "") -> Path:
     return catalog
 
 
-def prepare(worker: Worker, folder: Path, name: str, reader: str, more: str = "") -> Outcome:
+def prepare(worker: Worker, folder: Path, name: str, reader: str, more: str = "", **job: int) -> Outcome:
     """Run the whole command on `folder / name`. It must end well, account for every record, verify, and stay small."""
     catalog = write_catalog(folder, name, reader, more)
     out = folder / "out"
-    answer = worker.ask(action="prepare", catalog=str(catalog), out=str(out), arguments=[])
+    answer = worker.ask(action="prepare", catalog=str(catalog), out=str(out), arguments=[], **job)
     assert answer["code"] == 0, answer["errors"]
     assert answer["problems"] == []
     dropped = answer["dropped"]

@@ -5,6 +5,7 @@ by Ray; the answer holds the counts of the ledger, what `verify` says and the pe
 """
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -14,10 +15,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import omni_ray.blocks  # noqa: F401 - what a Ray worker has in memory too
 from omni_ray.ledger import read_ledger
-from omni_ray.prepare import command, verify
+from omni_ray.prepare import command, readers, verify
+from omni_ray.prepare.readers import index
 from omni_ray.storage import LocalStorage
 from tests.prepare.hostile import reading
 
@@ -40,9 +43,12 @@ def _run_here(work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[by
         yield from work(task)
 
 
-def _prepare(catalog: str, out: str, arguments: list[str]) -> dict[str, Any]:
+def _prepare(
+    catalog: str, out: str, arguments: list[str], segment_bytes: int = index.INDEX_SEGMENT_BYTES
+) -> dict[str, Any]:
     errors = io.StringIO()
-    with contextlib.redirect_stderr(errors):
+    segmented = functools.partial(index.index_file, segment_bytes=segment_bytes)
+    with contextlib.redirect_stderr(errors), mock.patch.object(readers, "index_file", segmented):
         code = command.main(["text", "--catalog", catalog, "--out", out, *arguments])
     storage = LocalStorage(out)
     counts: Counter[str] = Counter()
