@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from omni_ray.errors import DataError
+from omni_ray.prepare import readers, sources
 from omni_ray.prepare.readers.streams import MAX_RECORD_BYTES
-from tests.prepare.hostile import files
+from tests.prepare.hostile import files, reading
 from tests.prepare.hostile.client import Worker
 from tests.prepare.hostile.run import prepare, write_catalog
 
@@ -282,3 +284,19 @@ def test_a_dictionary_that_makes_a_thousandfold_of_a_parquet_file(worker: Worker
     assert (tmp_path / "a.parquet").stat().st_size < 500_000
     outcome = prepare(worker, tmp_path, "a.parquet", "table", "rules = { max_symbol_ratio = 0.0, min_chars = 600000 }")
     assert (outcome.rows_in, outcome.dropped) == (3000, {"min_chars": 3000})
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.txt.gz"])
+def test_a_file_that_changed_is_not_read(tmp_path: Path, name: str) -> None:
+    reader, data = files.sound()[name]
+    (tmp_path / name).write_bytes(data)
+    source = reading.source_of(tmp_path, name, reader)
+    (file,) = sources.expand(source)
+    cuts, members, points = reading.index(source, file, 1 << 30)
+    with pytest.raises(DataError, match=f"{name}: changed since this run planned with it"):
+        for _ in readers.read_cut(source, file, cuts[0], members, points, None, step_bytes=100):
+            (tmp_path / name).write_bytes(data + b"\n")  # while it is read
+    with pytest.raises(DataError, match="--update --dataset s"):
+        reading.index(source, file, 1 << 30) if name != "a.txt" else list(
+            readers.read_cut(source, file, cuts[0], members, points, None)
+        )
