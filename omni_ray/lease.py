@@ -7,6 +7,8 @@ take-over (see `ledger`). Nothing here depends on the clocks of two hosts agreei
 clock.
 """
 
+import os
+import re
 import socket
 import threading
 import time
@@ -15,12 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from omni_ray.errors import LeaseHeld, LeaseLost, OmniRayError, StorageError
 from omni_ray.storage import Storage
 
-LEASE_FOLDER = ".omni_ray/lease"
+WORK = ".omni_ray"
+LEASE_FOLDER = f"{WORK}/lease"
 RENEW_SECONDS = 10.0
 EXPIRE_SECONDS = 60.0
 
@@ -34,7 +36,7 @@ class Holder(msgspec.Struct, frozen=True):
     boot: str
     namespace: str
     pid: int
-    started: float  # of the process, seconds since the epoch, by the host's clock
+    started: float  # of the process, in clock ticks since the boot: a clock that is set does not move it
     since: float  # of the lease
     released: bool = False
 
@@ -59,6 +61,8 @@ class Lease:
         newest = newest_epoch(storage)
         if newest:
             _refuse_if_alive(storage, newest)
+        else:  # a new output, or one whose lease somebody deleted: no epoch comes twice
+            newest = _newest_in_ledgers(storage)
         lease = cls(storage, newest + 1, describe_this_process(command))
         if not storage.create(_key(lease.epoch), msgspec.json.encode(lease.holder)):
             _refuse_if_alive(storage, newest + 1)
@@ -72,7 +76,7 @@ class Lease:
             storage.delete(_key(lease.epoch))
             raise
         for stat in list(storage.list(LEASE_FOLDER)):
-            if _epoch_of(stat.key) < lease.epoch:
+            if 0 < _epoch_of(stat.key) < lease.epoch:  # 0: what another contender is writing at this moment
                 storage.delete(stat.key)
         lease._renewer.start()
         return lease
@@ -122,15 +126,14 @@ def current_holder(storage: Storage) -> Holder | None:
 
 
 def describe_this_process(command: str) -> Holder:
-    process = psutil.Process()
     return Holder(
         run=uuid.uuid4().hex[:12],
         command=command,
         host=socket.gethostname(),
         boot=_boot_id(),
         namespace=_pid_namespace(),
-        pid=process.pid,
-        started=process.create_time(),
+        pid=os.getpid(),
+        started=_start_of(os.getpid()) or 0.0,
         since=time.time(),
     )
 
@@ -149,20 +152,31 @@ def _refuse_if_alive(storage: Storage, epoch: int) -> None:
 
 def _may_live(storage: Storage, epoch: int, holder: Holder) -> bool:
     """False if the holder's process is gone from this host and boot, or it has not renewed for EXPIRE_SECONDS."""
-    same_host = (holder.host, holder.boot, holder.namespace) == (socket.gethostname(), _boot_id(), _pid_namespace())
-    if same_host and not _process_lives(holder):
+    here = (socket.gethostname(), _boot_id(), _pid_namespace())
+    can_look = bool(holder.boot) and (holder.host, holder.boot, holder.namespace) == here
+    if can_look and _start_of(holder.pid) != holder.started:
         return False
     stat = storage.stat(_key(epoch))
     return stat is not None and storage.now_ns() - stat.mtime_ns <= EXPIRE_SECONDS * 1e9
 
 
-def _process_lives(holder: Holder) -> bool:
+def _start_of(pid: int) -> float | None:
+    """When a process of this host began, in ticks since the boot (proc(5): stat, field 22); None where it is gone.
+
+    A zombie is gone: it has released everything it had, and its entry only waits for its parent.
+    """
     try:
-        process = psutil.Process(holder.pid)
-        # a zombie has released everything it had; its entry only waits for its parent
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - holder.started) < 1
-    except psutil.NoSuchProcess:
-        return False
+        # the second field is the name in brackets, in which anything may stand
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in ("Z", "X") else float(fields[19])
+
+
+def _newest_in_ledgers(storage: Storage) -> int:
+    """The highest epoch in which a ledger was written."""
+    names = (re.search(r"/ledger/(\d{8})\.", stat.key) for stat in storage.list(WORK))
+    return max((int(found[1]) for found in names if found), default=0)
 
 
 def _read(storage: Storage, epoch: int) -> Holder | None:
@@ -194,5 +208,5 @@ def _pid_namespace() -> str:
 def _read_proc(read: Callable[[], str]) -> str:
     try:
         return read()
-    except OSError:  # not Linux: the host name alone has to tell
+    except OSError:  # not Linux: no process is looked up, and only renewal tells
         return ""

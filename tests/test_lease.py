@@ -1,13 +1,16 @@
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from omni_ray import lease as leases
-from omni_ray.errors import LeaseHeld, LeaseLost
+from omni_ray.errors import LeaseHeld, LeaseLost, StorageError
 from omni_ray.lease import EXPIRE_SECONDS, LEASE_FOLDER, Holder, Lease, current_holder, is_current, newest_epoch
 from omni_ray.storage import LocalStorage
 
@@ -51,9 +54,37 @@ def test_a_reused_pid_is_not_the_holder(storage: LocalStorage) -> None:
     Lease.acquire(storage, "next").release()
 
 
-def test_a_holder_on_another_host_is_believed_until_it_expires(storage: LocalStorage) -> None:
-    plant(storage, 1, host="elsewhere", boot="other")
-    with pytest.raises(LeaseHeld, match="on elsewhere"):
+def test_a_zombie_is_not_the_holder(storage: LocalStorage) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        plant(storage, 1, pid=child.pid, started=leases._start_of(child.pid))
+        assert current_holder(storage) is not None
+        assert child.stdin is not None
+        child.stdin.close()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and not yet reaped
+        assert current_holder(storage) is None
+        Lease.acquire(storage, "next").release()
+
+
+def test_a_clock_that_is_set_does_not_make_a_holder_look_dead(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = Lease.acquire(storage, "run")
+    boot_time = psutil.boot_time()
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot_time + 5)  # what a clock step of 5 s does to it
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot_time + 5)
+    with pytest.raises(LeaseHeld):
+        Lease.acquire(storage, "next")
+    holder.release()
+
+
+# its pid says nothing here: with ours a look-up would find it alive, with none's dead
+@pytest.mark.parametrize("elsewhere", [{"host": "elsewhere"}, {"boot": "other"}, {"namespace": "container"}])
+@pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1])
+def test_a_holder_on_another_host_is_believed_until_it_expires(
+    storage: LocalStorage, elsewhere: dict[str, str], pid: int
+) -> None:
+    plant(storage, 1, pid=pid, **elsewhere)
+    with pytest.raises(LeaseHeld, match=f"on {elsewhere.get('host', '')}"):
         Lease.acquire(storage, "next")
     make_old(storage, 1)
     Lease.acquire(storage, "next").release()
@@ -109,10 +140,49 @@ def test_an_epoch_that_was_passed_meanwhile_does_not_come_back(
     later[0].release()
 
 
+def test_of_several_that_start_at_once_one_wins_and_the_others_are_told_who(storage: LocalStorage) -> None:
+    plant(storage, 1, started=1.0)
+    contenders = 8
+    at_once = threading.Barrier(contenders)
+    for _ in range(5):
+        with ThreadPoolExecutor(contenders) as pool:
+            outcomes = list(pool.map(lambda _: acquire_at(at_once, storage), range(contenders)))
+        (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Lease)]
+        assert [outcome for outcome in outcomes if not isinstance(outcome, Lease | LeaseHeld)] == []
+        winner.check()
+        winner.release()
+
+
+def acquire_at(at_once: threading.Barrier, storage: LocalStorage) -> Lease | Exception:
+    at_once.wait()
+    try:
+        return Lease.acquire(storage, "run")
+    except Exception as error:  # noqa: BLE001 - which one it is, is what the test looks at
+        return error
+
+
+def test_taking_over_leaves_what_others_are_writing(storage: LocalStorage) -> None:
+    plant(storage, 1, started=1.0)
+    storage.put(f"{LEASE_FOLDER}/.tmp-0123456789ab-00000002.json", b"a contender's, before it has its name")
+    Lease.acquire(storage, "run").release()
+    assert [stat.key.rpartition("/")[2] for stat in storage.list(LEASE_FOLDER)] == [
+        ".tmp-0123456789ab-00000002.json", "00000002.json",
+    ]  # fmt: skip
+
+
+def test_a_deleted_lease_folder_does_not_bring_an_epoch_back(storage: LocalStorage) -> None:
+    storage.put(".omni_ray/text/talk/ledger/00000003.jsonl", b"")
+    storage.put(".omni_ray/text/lines/ledger/00000007.jsonl/0000000000000000-0000000000000010", b"as on S3")
+    lease = Lease.acquire(storage, "run")
+    assert lease.epoch == 8
+    lease.release()
+
+
 def test_fencing_is_by_epoch(storage: LocalStorage) -> None:
     plant(storage, 5, started=1.0)
     assert is_current(storage, 5)
     assert not is_current(storage, 4)
+    assert is_current(storage, 6), "a worker that lists a shared folder may not see the newest lease at once"
 
 
 def test_renewal_keeps_it_young(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,3 +195,27 @@ def test_renewal_keeps_it_young(storage: LocalStorage, monkeypatch: pytest.Monke
         pass
     assert msgspec.json.decode(path.read_bytes(), type=Holder).run == lease.holder.run
     lease.release()
+
+
+def test_renewal_goes_on_after_a_full_disk_and_ends_with_the_loss(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.01)
+    touch, calls = LocalStorage.touch, []
+
+    def touch_on_a_full_disk(self: LocalStorage, key: str) -> bool:
+        calls.append(key)
+        if len(calls) < 3:
+            raise StorageError("no space left")
+        return touch(self, key)
+
+    monkeypatch.setattr(LocalStorage, "touch", touch_on_a_full_disk)
+    lease = Lease.acquire(storage, "run")
+    make_old(storage, 1)
+    path = storage.root / LEASE_FOLDER / "00000001.json"
+    old = path.stat().st_mtime_ns
+    while path.stat().st_mtime_ns == old:
+        assert lease._renewer.is_alive()
+    plant(storage, 2)  # another run takes over
+    lease._renewer.join(10)
+    assert not lease._renewer.is_alive()
