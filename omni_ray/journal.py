@@ -17,7 +17,7 @@ import msgspec
 
 from omni_ray.errors import Refused, StorageError
 from omni_ray.faults import stop_here
-from omni_ray.storage import TEMP_PREFIX, LocalStorage, Storage
+from omni_ray.storage import TEMP_PREFIX, LocalStorage, Storage, is_temporary
 
 JOURNAL = ".omni_ray-journal.json"
 
@@ -53,7 +53,8 @@ def write_together(folder: Path, contents: Mapping[str, str], based_on: Mapping[
         }
         for name in (JOURNAL, *contents):  # what a killed put of one of them left
             for left in folder.glob(f"{TEMP_PREFIX}*-{glob.escape(name)}"):
-                left.unlink()
+                if is_temporary(left.name):
+                    left.unlink()
         stop_here("updating")
         storage.put(JOURNAL, msgspec.json.format(msgspec.json.encode(_Journal(changes)), indent=1))
         _apply(storage)

@@ -41,10 +41,10 @@ def break_off(folder: Path, monkeypatch: pytest.MonkeyPatch, puts: int) -> None:
 
 
 def test_all_files_are_written_and_nothing_else_is_left(folder: Path) -> None:
-    (folder / ".tmp-0123-a.json").write_text("what a killed put left")
-    (folder / ".tmp-0123-other.json").write_text("somebody else's")
+    (folder / ".tmp-0123456789ab-a.json").write_text("what a killed put left")
+    (folder / ".tmp-0123456789ab-other.json").write_text("somebody else's")
     journal.write_together(folder, NEW, BASED_ON)
-    assert contents(folder) == {**NEW, ".tmp-0123-other.json": "somebody else's"}
+    assert contents(folder) == {**NEW, ".tmp-0123456789ab-other.json": "somebody else's"}
 
 
 @pytest.mark.parametrize("puts", range(4))

@@ -85,6 +85,23 @@ def test_sweep_removes_unfinished_writes_only(storage: LocalStorage) -> None:
         writer.commit()
 
 
+@pytest.mark.parametrize("name", [".tmp-notes", ".tmp-0123456789ab", ".tmp-0123456789AB-x", "x.tmp-0123456789ab-y"])
+def test_sweep_leaves_what_is_not_ours(storage: LocalStorage, name: str) -> None:
+    storage.put(f"a/{name}", b"the user's")
+    assert storage.sweep("a") == 0
+    assert names(storage) == [f"a/{name}"]
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(storage: LocalStorage) -> None:
+    storage.put("a/b", b"")
+    assert not list(storage.list("missing"))
+    assert not list(storage.list("a/b"))
+    unreadable = "x" * 300  # root may read every folder, but no name is that long
+    for look in (storage.list, storage.sweep):
+        with pytest.raises(StorageError, match="xxx: File name too long"):
+            list(look(unreadable))  # type: ignore[operator]
+
+
 def test_appender_refuses_an_existing_log(storage: LocalStorage) -> None:
     log = storage.appender("ledger/1")
     log.write(b"x\n")

@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from omni_ray.catalog import Modality
 from omni_ray.prepare import combine
 from omni_ray.prepare.store import SourceFolder
-from omni_ray.storage import TEMP_PREFIX, Storage
+from omni_ray.storage import Storage, is_temporary
 
 _OURS = re.compile(
     r"plan\.json|ledger/\d{8}\.jsonl(/[0-9a-f]{16}-[0-9a-f]{16})?"
     r"|samples/[0-9-]+\.[0-9a-f]{16}\.bin"
     r"|index/[0-9a-f]{12}\.[0-9a-f]{8}\.\d{4}\.(cuts\.parquet|members\.parquet|gzidx|zip)"
     r"|blocks/[0-9a-f-]+[a-z_]+-[0-9a-f]+\.\d{4}\.[0-9a-f]{8}\.(txt|rows\.parquet|quarantine\.jsonl|zip)"
-    rf"|([a-z]+/)?{re.escape(TEMP_PREFIX)}.*"
 )
 
 
@@ -26,7 +25,7 @@ def forget_sources(storage: Storage, modality: Modality, names: Iterable[str]) -
     for name in sorted(names):
         folder = SourceFolder(modality, name)
         keys = [stat.key for stat in storage.list(folder.root)]
-        ours = [key for key in keys if _OURS.fullmatch(key.removeprefix(f"{folder.root}/"))]
+        ours = [key for key in keys if is_ours(folder, key)]
         ledger = [key for key in ours if key.startswith(f"{folder.ledger}/")]
         by_log = sorted(sorted(ledger, reverse=True), key=lambda key: key.removeprefix(f"{folder.ledger}/")[:8])
         for key in by_log:
@@ -35,3 +34,9 @@ def forget_sources(storage: Storage, modality: Modality, names: Iterable[str]) -
         if len(ours) == len(keys):
             storage.delete_tree(folder.root)
         combine.forget_dataset(storage, name)
+
+
+def is_ours(folder: SourceFolder, key: str) -> bool:
+    """Whether a file below a source's folder is one that omni_ray made."""
+    name = key.removeprefix(f"{folder.root}/")
+    return _OURS.fullmatch(name) is not None or is_temporary(name.rpartition("/")[2])

@@ -7,7 +7,18 @@ whole of what was put there or does not exist.
 from urllib.parse import urlsplit
 
 from omni_ray.errors import UsageError
-from omni_ray.storage.base import TEMP_PREFIX, Appender, Assembly, Log, PartStat, Slice, Stat, Storage, Writer
+from omni_ray.storage.base import (
+    TEMP_PREFIX,
+    Appender,
+    Assembly,
+    Log,
+    PartStat,
+    Slice,
+    Stat,
+    Storage,
+    Writer,
+    is_temporary,
+)
 from omni_ray.storage.local import LocalStorage
 
 __all__ = [
@@ -21,6 +32,7 @@ __all__ = [
     "Stat",
     "Storage",
     "Writer",
+    "is_temporary",
     "open_storage",
 ]
 

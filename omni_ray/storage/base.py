@@ -1,6 +1,7 @@
 """What every storage can do: atomic writes, listing, ranged reads, concatenation."""
 
 import copy
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import PurePosixPath
@@ -9,6 +10,12 @@ from typing import BinaryIO, NamedTuple, Self
 from omni_ray.errors import StorageError
 
 TEMP_PREFIX = ".tmp-"
+_TEMPORARY = re.compile(rf"{re.escape(TEMP_PREFIX)}[0-9a-f]{{12}}-.+", re.DOTALL)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is one that we give to what is being written: `.tmp-`, 12 hex digits, `-`, its name."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 class Stat(NamedTuple):

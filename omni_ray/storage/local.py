@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from omni_ray.errors import NotStored, StorageError
-from omni_ray.storage.base import TEMP_PREFIX, Appender, Log, Segment, Slice, Stat, Storage, Writer, check_key
+from omni_ray.storage.base import (
+    TEMP_PREFIX,
+    Appender,
+    Log,
+    Segment,
+    Slice,
+    Stat,
+    Storage,
+    Writer,
+    check_key,
+    is_temporary,
+)
 
 COPY_BYTES = 8 << 20  # one read or in-kernel copy
 
@@ -106,15 +117,15 @@ class LocalStorage(Storage):
             return Stat(key, found.st_size, found.st_mtime_ns)
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        top = self.path(prefix)
-        for folder, names, files in os.walk(top):
+        for folder, names, files in _walk(self.path(prefix)):
             names.sort()
             for name in sorted(files):
                 path = Path(folder, name)
-                try:
-                    found = path.stat()
-                except FileNotFoundError:  # a temporary file of a run that is still dying
-                    continue
+                with _naming(path):
+                    try:
+                        found = path.stat()
+                    except FileNotFoundError:  # a temporary file of a run that is still dying
+                        continue
                 yield Stat(path.relative_to(self.root).as_posix(), found.st_size, found.st_mtime_ns)
 
     def delete(self, key: str) -> None:
@@ -133,13 +144,11 @@ class LocalStorage(Storage):
 
     def sweep(self, prefix: str, only: Collection[str] | None = None) -> int:
         left = [  # whatever `only` names: a temporary name is ours wherever it is
-            Path(folder, name)
-            for folder, _, names in os.walk(self.path(prefix))
-            for name in names
-            if name.startswith(TEMP_PREFIX)
+            Path(folder, name) for folder, _, names in _walk(self.path(prefix)) for name in names if is_temporary(name)
         ]
         for path in left:
-            path.unlink(missing_ok=True)
+            with _naming(path):
+                path.unlink(missing_ok=True)
         return len(left)
 
     def now_ns(self) -> int:
@@ -248,6 +257,17 @@ class _naming:  # noqa: N801 - reads as a statement: `with _naming(path):`
         if isinstance(error, OSError):
             what = error.strerror or str(error)
             raise StorageError(f"{self._path}: {what}; mend that and run the same command again") from error
+
+
+def _walk(top: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As os.walk, which is silent about a folder that cannot be read; what is not there has nothing in it."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            with _naming(Path(error.filename)):
+                raise error
+
+    return os.walk(top, onerror=refuse)
 
 
 def _temporary(path: Path) -> Path:
