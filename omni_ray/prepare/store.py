@@ -124,10 +124,14 @@ def write_struct(storage: Storage, key: str, value: msgspec.Struct) -> None:
     storage.put(key, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
 
 
+def output_of(key: str, data: bytes) -> Output:
+    return Output(key, len(data), hashlib.sha256(data).hexdigest())
+
+
 def arrange(storage: Storage, stem: str, data: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, Output]]:
     """The objects to write for a segment's outputs, by key, and the outputs for its receipt, both by kind."""
     objects = {f"{stem}.{kind}": content for kind, content in data.items()}
-    outputs = {kind: Output(f"{stem}.{kind}", len(c), hashlib.sha256(c).hexdigest()) for kind, c in data.items()}
+    outputs = {kind: output_of(f"{stem}.{kind}", content) for kind, content in data.items()}
     together = {kind: content for kind, content in data.items() if kind != SEEK_POINTS}
     if storage.packs and together:
         packed, offsets = pack(together)
