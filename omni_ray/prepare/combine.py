@@ -5,6 +5,7 @@ Whole runs of samples are copied from block files inside the kernel, on S3 insid
 stays. `combined.json` notes what the files were made from, so that an unchanged selection is not written again.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,8 +27,8 @@ from omni_ray.prepare.select import Cut, Selection, Sizes
 from omni_ray.prepare.state import SourceState
 from omni_ray.storage import Slice, Storage, Writer
 
-THREADS = 2  # that make index rows while the corpus is copied; both leave the interpreter alone most of the time
-AHEAD = 8  # segments whose rows may wait to be written
+THREADS = 8  # that read and make index rows while the corpus is copied; most of that leaves the interpreter alone
+AHEAD = 16  # segments whose rows may wait to be written
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -81,6 +82,14 @@ def pieces(state: SourceState, cut: Cut) -> Iterator[Piece]:
         piece = Piece(receipt, cut.mask(start, stop), sizes[start:stop], offset)
         yield piece
         start, offset = stop, offset + piece.size
+
+
+def pieces_with_rows(
+    state: SourceState, cut: Cut, columns: list[str] | None = None
+) -> Iterator[tuple[Piece, pa.Table]]:
+    """The same with the table of each segment's samples, chosen or not."""
+    found, ahead = itertools.tee(pieces(state, cut))
+    return zip(found, store.read_rows(state.storage, (piece.receipt for piece in ahead), columns), strict=True)
 
 
 def output_keys(sources: Iterable[str]) -> list[str]:
@@ -189,8 +198,8 @@ def _placed(states: Mapping[str, SourceState], selection: Selection) -> Iterator
 
 
 def _rows_of(storage: Storage, source: Source, piece: Piece, offset: int) -> pa.Table:
-    rows = store.read_rows(storage, piece.receipt).filter(pa.array(piece.mask))
-    return index_rows(source, piece.receipt.path, rows, offset)
+    (rows,) = store.read_rows(storage, [piece.receipt])
+    return index_rows(source, piece.receipt.path, rows.filter(pa.array(piece.mask)), offset)
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

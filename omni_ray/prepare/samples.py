@@ -61,12 +61,12 @@ class CommittedSamples:
         """Take in what is new of `receipts`, which begin with those of the calls before."""
         if self._files is None:
             self._files = self._open_files(receipts)
-        for receipt in receipts[self._receipts :]:
+        fresh = receipts[self._receipts :]
+        kept = (receipt for receipt in fresh if receipt.samples)
+        self._fresh += map(store.sizes_and_hashes, store.read_rows(self._storage, kept, ["bytes", "sha256"]))
+        self._receipts += len(fresh)
+        for receipt in fresh:
             self._chain.update(_link(receipt))
-            self._receipts += 1
-            if receipt.samples:
-                table = store.read_rows(self._storage, receipt, ["bytes", "sha256"])
-                self._fresh.append(store.sizes_and_hashes(table))
 
     def sizes(self) -> Sizes:
         return np.concatenate([*self._filed, *(sizes for sizes, _ in self._fresh), np.empty(0, np.uint32)])

@@ -17,8 +17,9 @@ overwrite what this one committed.
 
 import hashlib
 import io
+import itertools
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,10 +30,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from omni_ray.catalog import Modality, Source
-from omni_ray.errors import DataError, StorageError
+from omni_ray.errors import DataError, NotStored, StorageError
 from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare.records import Bad, Cut, Member
-from omni_ray.storage import Storage
+from omni_ray.storage import Slice, Storage
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -109,10 +110,10 @@ def read_struct(storage: Storage, key: str, kind: type[T]) -> T | None:
     Raises:
         DataError: naming a file that is damaged.
     """
-    if not storage.exists(key):
-        return None
     try:
         return msgspec.json.decode(storage.read(key), type=kind)
+    except NotStored:
+        return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(
             f"{storage.uri}/{key}: damaged: {error}; restore it from a copy, or delete it and run prepare again with "
@@ -159,7 +160,10 @@ def read_output(storage: Storage, output: Output) -> bytes:
     Raises:
         StorageError: where less is there than was committed.
     """
-    data = storage.read(output.key, output.offset, output.size)
+    return _whole(storage, output, storage.read(output.key, output.offset, output.size))
+
+
+def _whole(storage: Storage, output: Output, data: bytes) -> bytes:
     if len(data) != output.size:
         raise StorageError(f"{storage.uri}/{output.key}: ends early; `omni-ray verify` lists what is damaged")
     return data
@@ -209,14 +213,16 @@ def encode_parquet(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def read_rows(storage: Storage, receipt: Receipt, columns: list[str] | None = None) -> pa.Table:
-    """The table of a segment's samples.
+def read_rows(storage: Storage, receipts: Iterable[Receipt], columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The table of each segment's samples, in order; the next ones are on their way meanwhile.
 
     Raises:
         DataError: naming a table that is damaged.
     """
-    output = receipt.outputs["rows.parquet"]
-    return _read_parquet(read_output(storage, output), f"{storage.uri}/{output.key}", columns)
+    wanted, ahead = itertools.tee(receipt.outputs["rows.parquet"] for receipt in receipts)
+    contents = storage.read_ahead(Slice(output.key, output.offset, output.size) for output in ahead)
+    for output, data in zip(wanted, contents, strict=True):
+        yield _read_parquet(_whole(storage, output, data), f"{storage.uri}/{output.key}", columns)
 
 
 def _read_parquet(data: bytes, where: str, columns: list[str] | None = None) -> pa.Table:

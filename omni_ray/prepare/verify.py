@@ -226,9 +226,9 @@ def _production_problems(
         actual = _IndexCursor(pq.ParquetFile(index_stream))
         offset = 0
         for name, state in states.items():
-            for piece in combine.pieces(state, selection.cuts[name]):
-                stored = store.read_rows(storage, piece.receipt).filter(pa.array(piece.mask))
-                expected = index_rows(state.source, piece.receipt.path, stored, offset)
+            for piece, stored in combine.pieces_with_rows(state, selection.cuts[name]):
+                chosen = stored.filter(pa.array(piece.mask))
+                expected = index_rows(state.source, piece.receipt.path, chosen, offset)
                 found = actual.take(len(expected))
                 size = int(np.sum(expected.column("bytes").to_numpy()))
                 if found is None or not _same(found, expected):
@@ -248,8 +248,7 @@ def _dataset_problems(storage: Storage, state: SourceState, selection: Selection
         yield f"{key} is missing; run prepare again with --no-combine"
         return
     with storage.open(key) as stream:
-        for piece in combine.pieces(state, selection.cuts[state.source.name]):
-            rows = store.read_rows(storage, piece.receipt, ["bytes", "sha256"])
+        for piece, rows in combine.pieces_with_rows(state, selection.cuts[state.source.name], ["bytes", "sha256"]):
             chosen = rows.filter(pa.array(piece.mask))
             text = stream.read(int(np.sum(chosen.column("bytes").to_numpy())))
             yield from (f"{key}: {what}" for what in _line_problems(text, chosen))

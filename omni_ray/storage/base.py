@@ -3,7 +3,7 @@
 import copy
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple, Self
 
@@ -178,6 +178,10 @@ class Storage(ABC):
 
     @abstractmethod
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes: ...
+
+    def read_ahead(self, slices: Iterable[Slice], window: int = 16) -> Iterator[bytes]:
+        """The bytes of each slice, in order. A store that answers late is asked for `window` of them at once."""
+        return (self.read(part.key, part.start, part.length) for part in slices)
 
     @abstractmethod
     def open(self, key: str) -> BinaryIO:

@@ -6,14 +6,15 @@ store; ages are told by its clock, not by this host's.
 """
 
 import email.utils
-from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from omni_ray.errors import Refused, StorageError
-from omni_ray.storage.base import Appender, Assembly, Log, Stat, Storage, Writer, check_key
+from omni_ray.storage.base import Appender, Assembly, Log, Slice, Stat, Storage, Writer, check_key
 from omni_ray.storage.s3_client import (
     CONFLICT_ATTEMPTS,
     client,
@@ -31,7 +32,6 @@ from omni_ray.storage.s3_parts import S3Assembly
 from omni_ray.storage.s3_streams import RangeReader, S3Writer, abort_upload
 
 DELETE_AT_ONCE = 1000  # keys in one request, the most that S3 takes
-THREADS = 16  # requests under way at once where many keys are wanted
 
 
 class S3Storage(Storage):
@@ -135,10 +135,19 @@ class S3Storage(Storage):
         with naming(self.uri_of(key)):
             return get_range(self.target(key), start, length)
 
-    def read_many(self, keys: Collection[str]) -> Iterator[bytes]:
-        """The contents of several keys, in order, fetched side by side."""
-        with ThreadPoolExecutor(THREADS, "s3-read") as pool:
-            yield from pool.map(self.read, keys)
+    def read_ahead(self, slices: Iterable[Slice], window: int = 16) -> Iterator[bytes]:
+        with ThreadPoolExecutor(window, "s3-read") as pool:
+            under_way: deque[Future[bytes]] = deque()
+            try:
+                for part in slices:
+                    under_way.append(pool.submit(self.read, *part))
+                    if len(under_way) >= window:
+                        yield under_way.popleft().result()
+                while under_way:
+                    yield under_way.popleft().result()
+            finally:
+                for future in under_way:
+                    future.cancel()
 
     def open(self, key: str) -> BinaryIO:
         with naming(self.uri_of(key)):

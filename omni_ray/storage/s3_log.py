@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from omni_ray.errors import LedgerCorrupt, NotStored, StorageError
-from omni_ray.storage.base import Appender, Log, Segment, Stat
+from omni_ray.storage.base import Appender, Log, Segment, Slice, Stat
 
 if TYPE_CHECKING:
     from omni_ray.storage.s3 import S3Storage
@@ -78,7 +78,7 @@ def read_segments(storage: "S3Storage", log: Log, length: int | None) -> bytes:
     for attempt in range(1, RELISTINGS + 1):
         chosen = cover(log, length)
         try:
-            data = b"".join(storage.read_many([segment.key for segment in chosen]))
+            data = b"".join(storage.read_ahead(Slice(one.key, 0, one.stop - one.start) for one in chosen))
         except NotStored:  # joined since it was listed: it is in a longer one now
             if attempt == RELISTINGS:
                 raise

@@ -205,6 +205,18 @@ def test_random_reading_fetches_little_and_straight_reading_in_large_ranges(stor
     assert proxy.count()["GET"] < 12
 
 
+def test_reading_ahead_keeps_the_order_and_says_what_is_missing(storage: S3Storage) -> None:
+    for number in range(20):
+        storage.put(f"f/{number}", b"%03d" % number)
+    slices = [Slice(f"f/{number}", number % 3, 2) for number in range(20)]
+    expected = [(b"%03d" % number)[number % 3 :][:2] for number in range(20)]
+    assert list(storage.read_ahead(slices, window=3)) == expected
+    assert list(storage.read_ahead(slices, window=99)) == expected
+    assert next(iter(storage.read_ahead(slices))) == b"00"
+    with pytest.raises(NotStored, match="f/20"):
+        list(storage.read_ahead([*slices, Slice("f/20", 0, 1)]))
+
+
 @pytest.mark.parametrize("cut", [0, 1000, 5_000_000])
 def test_a_connection_cut_in_a_body_is_read_again(storage: S3Storage, proxy: Proxy, cut: int) -> None:
     storage.put("big", DATA)
