@@ -1,4 +1,4 @@
-"""Whole commands without Ray: tasks run in this process, one after the other, so that a run takes a fraction of a second.
+"""Whole commands without Ray: tasks run in this process, one after the other, so that a run takes a part of a second.
 
 As a module it is the `omni-ray` command in a process of its own, for tests that kill it: `python -m
 tests.prepare.inprocess prepare text ...`.
