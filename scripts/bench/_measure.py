@@ -52,6 +52,11 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
+def ratio(name: str, value: float, target: float) -> None:
+    """Print a figure in the form that `all.py` gathers."""
+    print(f"ratio: {name} | {value:.2f} | {target:g} | {'reached' if value >= target else 'MISSED'}")
+
+
 class _Watch:
     """Looks at the resident memory of a process and all below it until `stop`."""
 
