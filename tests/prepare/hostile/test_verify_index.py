@@ -18,7 +18,7 @@ def test_damaged_index_files_are_named(worker: Worker, tmp_path: Path, kind: str
     (tmp_path / "docs.tar.gz").write_bytes(gzip.compress(files.tar(files.documents())))
     prepare(worker, tmp_path, "docs.tar.gz", "documents")
     storage = LocalStorage(tmp_path / "out")
-    assert verify.verify(storage, "text") == []
+    assert verify.verify(storage, "text").problems == []
     (path,) = (tmp_path / "out/.omni_ray/text/s/index").glob(f"*.{kind}")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -26,7 +26,7 @@ def test_damaged_index_files_are_named(worker: Worker, tmp_path: Path, kind: str
         path.unlink()
     else:
         path.write_bytes(data)
-    (problem,) = verify.verify(storage, "text")
+    (problem,) = verify.verify(storage, "text").problems
     assert problem.startswith("s: docs.tar.gz: index: ")
     assert path.name in problem
     assert ("is missing" if damage == "gone" else "its sha256 is not the receipt's") in problem
@@ -39,5 +39,5 @@ def test_seek_points_of_superseded_segments_may_be_gone(worker: Worker, tmp_path
     assert len(list(folder.glob("*.cuts.parquet"))) > 1
     (newest,) = folder.glob("*.gzidx")
     newest.unlink()
-    (problem,) = verify.verify(LocalStorage(tmp_path / "out"), "text")
+    (problem,) = verify.verify(LocalStorage(tmp_path / "out"), "text").problems
     assert f"{newest.name} is missing" in problem
