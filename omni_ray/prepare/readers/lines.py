@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypedDict
 import msgspec
 
 from omni_ray.prepare.readers.steps import Step, Task
-from omni_ray.prepare.readers.streams import MAX_RECORD_BYTES, STEP_RECORDS, Stream
+from omni_ray.prepare.readers.streams import MAX_RECORD_BYTES, STEP_RECORDS, Damaged, Stream
 from omni_ray.prepare.records import Bad, Raw
 
 _TAIL_BYTES = 64 << 10  # one read beyond the end of a slice, for its last line
@@ -34,8 +34,7 @@ def read_slice(stream: Stream, task: Task, start: int, stop: int, at: int | None
         at = _first_line(stream, start, stop, newline)
     decode = text_lines if format_ == "lines" else JsonLines(task).decode
     for chunk in line_chunks(stream, at, stop, newline, task.step_bytes):
-        for part in _parts(chunk, newline):
-            yield Step(_decode_chunk(task, part, newline, decode), part.end - part.start, part.end)
+        yield Step(_decode_chunk(task, chunk, newline, decode), chunk.end - chunk.start, chunk.end)
 
 
 def line_chunks(stream: Stream, at: int, stop: int, newline: bytes, step_bytes: int) -> Iterator[Chunk]:
@@ -44,10 +43,12 @@ def line_chunks(stream: Stream, at: int, stop: int, newline: bytes, step_bytes: 
     parts: list[bytes] = []  # of the line that begins at `at`
     held = 0
     skipping = False
+    ahead = b""  # read already, and not looked at since the last chunk
     while at < stop:
         left = stop - at - held
         room = step_bytes - held if held < step_bytes else step_bytes
-        data = stream.read(min(room, left) if left > 0 else _TAIL_BYTES)
+        data = _read_on(stream, ahead, min(room, left) if left > 0 else _TAIL_BYTES)
+        ahead = b""
         if not data:
             if held:
                 yield Chunk(at, at + held, None if skipping else b"".join(parts))
@@ -59,23 +60,30 @@ def line_chunks(stream: Stream, at: int, stop: int, newline: bytes, step_bytes: 
             skipping = skipping or held > MAX_RECORD_BYTES
             parts = [] if skipping else [*parts, data] if len(parts) < 64 else [b"".join(parts) + data]
             continue
-        end = at + held + cut
-        yield Chunk(at, end, None if skipping else b"".join(parts) + data[:cut])
-        at, parts, held, skipping = end, [data[cut:]], len(data) - cut, False
+        few = _place_behind(data, newline, STEP_RECORDS, cut)
+        end = at + held + few
+        yield Chunk(at, end, None if skipping else b"".join(parts) + data[:few])
+        if few < cut:
+            at, parts, held, skipping, ahead = end, [], 0, False, data[few:]
+        else:
+            at, parts, held, skipping = end, [data[cut:]], len(data) - cut, False
 
 
-def _parts(chunk: Chunk, newline: bytes) -> Iterator[Chunk]:
-    """A chunk of very many very short lines in several."""
-    count = 0 if chunk.data is None else chunk.data.count(newline)
-    if chunk.data is None or count <= STEP_RECORDS:
-        yield chunk
-        return
-    size = len(chunk.data) * STEP_RECORDS // count
-    at = 0
-    while at < len(chunk.data):
-        end = chunk.data.find(newline, at + size) + 1 or len(chunk.data)
-        yield Chunk(chunk.start + at, chunk.start + end, chunk.data[at:end])
-        at = end
+def _read_on(stream: Stream, ahead: bytes, size: int) -> bytes:
+    """`ahead`, which was read before, and what follows it: at most `size` bytes."""
+    if not ahead:
+        return stream.read(size)
+    try:
+        return ahead + stream.read(size - len(ahead))
+    except Damaged:
+        return ahead  # the next read comes to the damage again
+
+
+def _place_behind(data: bytes, newline: bytes, count: int, stop: int) -> int:
+    """The place behind the `count`-th newline of `data`; `stop` where there are fewer before it."""
+    if data.count(newline, 0, stop) <= count:
+        return stop
+    return len(data) - len(data.split(newline, count)[-1])
 
 
 def text_lines(task: Task, start: int, lines: Sequence[bytes]) -> list[Raw | Bad]:

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import itertools
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 
 from omni_ray.errors import DataError
 from omni_ray.prepare import readers, sources
-from omni_ray.prepare.readers.streams import MAX_RECORD_BYTES
+from omni_ray.prepare.readers.streams import MAX_RECORD_BYTES, STEP_RECORDS
 from tests.prepare.hostile import files, reading
 from tests.prepare.hostile.client import Worker
 from tests.prepare.hostile.run import prepare, write_catalog
@@ -300,3 +301,21 @@ def test_a_file_that_changed_is_not_read(tmp_path: Path, name: str) -> None:
         reading.index(source, file, 1 << 30) if name != "a.txt" else list(
             readers.read_cut(source, file, cuts[0], members, points, None)
         )
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.json"])
+def test_batches_of_very_short_records_are_small_and_the_same_from_every_cursor(tmp_path: Path, name: str) -> None:
+    reader = "lines" if name == "a.txt" else "table"
+    head = {"a.txt": b"", "a.csv": b"words\n", "a.json": b'[{"words":1},'}[name]
+    tail = b"1]" if name == "a.json" else b""
+    (tmp_path / name).write_bytes(head + (b"1," if name == "a.json" else b"1\n\n") * 400_000 + tail)
+    source = reading.source_of(tmp_path, name, reader)
+    (file,) = sources.expand(source)
+    (cut,), members, points = reading.index(source, file, 1 << 30)
+    whole = list(readers.read_cut(source, file, cut, members, points, None))
+    sizes = [len(batch.records) for batch in whole]
+    assert max(sizes) <= STEP_RECORDS + 1
+    assert sum(sizes) == 400_000 + (2 if name == "a.json" else 0)
+    for before, after in itertools.pairwise(whole):
+        again = next(readers.read_cut(source, file, cut, members, points, before.cursor))
+        assert again == after
