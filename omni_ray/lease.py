@@ -90,12 +90,16 @@ class Lease:
             )
 
     def release(self) -> None:
+        """Say that the output is free. Where that cannot be written, the hold ends with this process."""
         self._stop.set()
         if self._renewer.is_alive():
             self._renewer.join()
-        if is_current(self._storage, self.epoch):
-            ended = msgspec.structs.replace(self.holder, released=True)
-            self._storage.put(_key(self.epoch), msgspec.json.encode(ended))
+        ended = msgspec.structs.replace(self.holder, released=True)
+        try:
+            if is_current(self._storage, self.epoch):
+                self._storage.put(_key(self.epoch), msgspec.json.encode(ended))
+        except StorageError:  # a full or read-only disk, which has been told already where it mattered
+            return
 
     def _renew_until_stopped(self) -> None:
         while not self._stop.wait(RENEW_SECONDS):

@@ -209,6 +209,8 @@ class _LocalWriter(Writer):
         with _naming(self._path):
             try:
                 self._stream.close()
+            except OSError:  # what a full disk did not take is forgotten with the rest
+                pass
             finally:
                 self._temporary.unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 Nothing is lost, the message says what to do, and a later run ends as one that nobody disturbed.
 """
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -59,11 +60,18 @@ def assert_finishes(out: Path, catalog: Path, undisturbed: dict[str, str], held:
 
 
 def fill(disk: Path, leave: int) -> Path:
-    """Leave so many bytes of a disk free."""
+    """Leave so many bytes of a disk free, or fewer, for others write to it meanwhile."""
     ballast = disk / "ballast"
-    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    size = 0
     with ballast.open("wb") as stream:
-        os.posix_fallocate(stream.fileno(), 0, free - leave)
+        while (free := os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize) > leave:
+            step = min(1 << 20, free - leave)
+            try:
+                os.posix_fallocate(stream.fileno(), size, step)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                break
+            size += step
     return ballast
 
 

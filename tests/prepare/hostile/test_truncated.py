@@ -1,11 +1,15 @@
 """Files that end too early, hold nothing, or are not what their name says."""
 
 import gzip
+import io
+import zlib
 from pathlib import Path
 
 import pytest
 
-from tests.prepare.hostile import files
+from omni_ray.prepare.readers.gzips import ExactGzip
+from omni_ray.prepare.readers.streams import Damaged
+from tests.prepare.hostile import files, reading
 from tests.prepare.hostile.client import Worker
 from tests.prepare.hostile.run import prepare
 
@@ -129,3 +133,52 @@ def test_wrong_extension(
     assert outcome.kept == 0
     assert set(outcome.quarantined) <= reasons
     assert outcome.quarantined
+
+
+def cuttable() -> dict[str, tuple[str, bytes]]:
+    lines = SOUND["a.txt"][1]
+    return {
+        "a.txt.gz": SOUND["a.txt.gz"],
+        "a.csv.gz": SOUND["a.csv.gz"],
+        "a.jsonl.gz": SOUND["a.jsonl.gz"],
+        "lines.tar": ("lines", files.tar({"a.txt": lines})),
+        "lines.tar.gz": ("lines", gzip.compress(files.tar({"a.txt": lines}), mtime=0)),
+        "stored.tar.gz": ("lines", gzip.compress(files.tar({"a.txt": lines}), compresslevel=0, mtime=0)),
+    }
+
+
+@pytest.mark.parametrize("damage", ["cut", "overwritten"])
+@pytest.mark.parametrize("name", cuttable())
+def test_damage_anywhere_is_one_record_in_the_slice_where_it_lies(tmp_path: Path, name: str, damage: str) -> None:
+    reader, data = cuttable()[name]
+    for part in range(1, 40, 3):
+        at = len(data) * part // 40
+        left = data[:at] if damage == "cut" else data[:at] + b"\xff" * 8 + data[at + 8 :]
+        (tmp_path / name).write_bytes(left)
+        found = reading.compare_readings(str(tmp_path), name, reader, block_bytes=1024, step_bytes=300)
+        assert found["differing"] == [], part
+        if name.endswith(".gz"):
+            assert sum(count for reason, count in found["reasons"].items() if reason in ("truncated", "corrupt")) == 1
+
+
+def test_every_byte_before_a_damage_is_given() -> None:
+    """Against zlib fed one byte at a time."""
+    text = b"".join(b"line %d of it: %d\n" % (number, number * 7919 % 1000) for number in range(20_000))
+    data = gzip.compress(text, mtime=0)
+    for part in range(1, 20):
+        at = len(data) * part // 20
+        broken = data[:at] + b"\xff" * 8 + data[at + 8 :]
+        inflate, expected, failed = zlib.decompressobj(31), [], ""
+        try:
+            for place in range(len(broken)):
+                expected.append(inflate.decompress(broken[place : place + 1]))
+        except zlib.error as error:
+            failed = str(error)
+        stream = ExactGzip(io.BytesIO(broken))
+        given = []
+        with pytest.raises(Damaged) as damage:
+            while piece := stream.read(1000):
+                given.append(piece)
+        assert b"".join(given) == b"".join(expected)
+        assert damage.value.offset == len(b"".join(given))
+        assert failed in damage.value.words
