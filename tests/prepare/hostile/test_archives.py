@@ -138,16 +138,19 @@ def test_headers_that_lie_about_the_size(worker: Worker, tmp_path: Path, name: s
     assert set(outcome.quarantined) <= {reason, "corrupt", "record_too_large"}
 
 
-@pytest.mark.parametrize("kind", [b"L", b"K", b"x", b"g"])
-def test_a_header_that_would_be_read_into_memory(worker: Worker, tmp_path: Path, kind: bytes) -> None:
-    size = 2000 * MB
+@pytest.mark.parametrize(
+    ("kind", "there"),
+    [(b"L", 100), (b"K", 100), (b"x", 100), (b"g", 100), pytest.param(b"L", 1500, marks=pytest.mark.slow)],
+)
+def test_a_header_that_would_be_read_into_memory(worker: Worker, tmp_path: Path, kind: bytes, there: int) -> None:
+    """Gigabytes of a name or of a pax header; `there` MB of them really are."""
     with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as packed:
-        packed.write(files.tar({"first.txt": FINE})[:1024] + header(b"%011o\0" % size, kind=kind))
-        for _ in range(size // 10 // MB):  # a tenth of it is enough: nobody may ask for the whole
+        packed.write(files.tar({"first.txt": FINE})[:1024] + header(b"%011o\0" % (2000 * MB), kind=kind))
+        for _ in range(there):
             packed.write(bytes(MB))
     outcome = prepare(worker, tmp_path, "a.tar.gz", "documents")
     assert outcome.corpus == [FINE.decode()]
-    assert sum(outcome.quarantined.values()) == 1
+    assert outcome.quarantined == {"corrupt": 1}
 
 
 def test_thousands_of_headers_for_one_member(worker: Worker, tmp_path: Path) -> None:

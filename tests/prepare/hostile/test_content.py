@@ -283,6 +283,10 @@ def test_a_dictionary_that_makes_a_thousandfold_of_a_parquet_file(worker: Worker
     pq.write_table(pa.table({"words": pa.array([text] * 300 + ["a short one"] * 2700)}).combine_chunks(),
                    tmp_path / "a.parquet", compression="zstd")  # fmt: skip
     assert (tmp_path / "a.parquet").stat().st_size < 500_000
+    source = reading.source_of(tmp_path, "a.parquet", "table")
+    (file,) = sources.expand(source)
+    for batch in readers.read_cut(source, file, reading.index(source, file, 1 << 30)[0][0], [], b"", None):
+        assert sum(len(getattr(record, "value", {"words": ""})["words"]) for record in batch.records) <= 64 << 20
     outcome = prepare(worker, tmp_path, "a.parquet", "table", "rules = { max_symbol_ratio = 0.0, min_chars = 600000 }")
     assert (outcome.rows_in, outcome.dropped) == (3000, {"min_chars": 3000})
 
