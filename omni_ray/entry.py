@@ -1,13 +1,17 @@
 """How every command begins and ends: errors become one message and an exit code, SIGTERM acts like Ctrl-C."""
 
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from omni_ray.errors import Interrupted, OmniRayError
+
+PATIENCE_SECONDS = 30.0  # for the clean-up after Ctrl-C; one that takes longer can be interrupted itself
 
 
 def guarded(action: Callable[[], int]) -> int:
@@ -25,15 +29,25 @@ def guarded(action: Callable[[], int]) -> int:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM acts like Ctrl-C; both end as Interrupted."""
+    """SIGTERM acts like Ctrl-C; both end as Interrupted.
+
+    Another one while the first is being obeyed would cut the clean-up short, so it is ignored for PATIENCE_SECONDS;
+    once the clean-up is done all are, until the process has given its exit code.
+    """
+    obeyed_at = -math.inf
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        nonlocal obeyed_at
+        if time.monotonic() - obeyed_at >= PATIENCE_SECONDS:
+            obeyed_at = time.monotonic()
+            raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except KeyboardInterrupt:
+        before = dict.fromkeys(before, signal.SIG_IGN)
         raise Interrupted("stopped; what was committed stays, the same command goes on from there") from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,8 +1,10 @@
 """Connecting to Ray, and where a command's relative paths lie."""
 
 import os
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,13 +29,29 @@ def connected(address: str, workers: int | None) -> Iterator[int]:
         workers: CPUs of a local cluster; None takes this machine's.
     """
     if not ray.is_initialized():
-        _connect(address, workers)
+        with _keeping_sigterm():
+            _connect(address, workers)
         try:
             yield _cpus()
         finally:
             ray.shutdown()
     else:
         yield _cpus()
+
+
+@contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """ray.init puts a handler of its own in the place of the command's, which would never hear of SIGTERM again."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as exit_:  # what Ray's handler makes of a SIGTERM that comes meanwhile
+        if exit_.code == signal.SIGTERM:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():  # elsewhere neither Ray nor we may set one
+            signal.signal(signal.SIGTERM, before)
 
 
 def _connect(address: str, workers: int | None) -> None:

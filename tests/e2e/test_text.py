@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -224,14 +225,24 @@ def test_retry_takes_blocks_up_again(tmp_path: Path, prepared: Path) -> None:
     assert omni("verify", "--out", str(copy)).code == 0
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path, catalog: Path, prepared: Path) -> None:
+@pytest.mark.parametrize("impatient", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_that_was_asked_for_says_how_to_go_on(
+    tmp_path: Path, catalog: Path, prepared: Path, number: signal.Signals, impatient: bool
+) -> None:
     out = tmp_path / "out"
     with harness.started(harness.prepare_text(out, catalog)) as process:
         assert harness.wait_until(process, harness.Condition(out, 3))
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
+        while impatient and process.poll() is None:  # Ctrl-C again and again
+            process.send_signal(number)
+            time.sleep(0.02)
         _, stderr = process.communicate(timeout=harness.PATIENCE)
-        assert process.returncode == 130
+        assert process.returncode == 130, stderr
         assert "the same command goes on from there" in stderr
+        assert "Traceback" not in stderr
+    (lease,) = (out / LEASE_FOLDER).glob("*.json")
+    assert json.loads(lease.read_bytes())["released"]
     assert harness.run(harness.prepare_text(out, catalog)).code == 0
     assert harness.products(out) == harness.products(prepared)
 
