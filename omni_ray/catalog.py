@@ -5,6 +5,7 @@ the source and the key.
 """
 
 import fnmatch
+import math
 import re
 import string
 import tomllib
@@ -41,6 +42,21 @@ RULES: dict[Modality, dict[str, float | bool]] = {
     },
     "image": {"min_side": 32, "max_aspect": 6.0, "min_std": 1.0},
 }
+_INF = math.inf
+RULE_RANGES: dict[str, tuple[float, float]] = {
+    "min_chars": (0, _INF),
+    "max_line_chars": (1, _INF),
+    "max_symbol_ratio": (0, 1),
+    "min_seconds": (0, _INF),
+    "max_seconds": (0, _INF),
+    "min_peak_dbfs": (-_INF, 0),
+    "max_clipped": (0, 1),
+    "min_side": (1, _INF),
+    "max_aspect": (1, _INF),
+    "min_std": (0, _INF),
+}
+# what production files are called without their endings: a dataset of that name would have the same file
+RESERVED_NAMES = ("production", "production_corpus", "production_asr", "production_tts", "production_annotations")
 DEFAULT_BLOCK_BYTES = 16 << 20  # of input: about a second of text on one core
 
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -82,6 +98,13 @@ class Source(BaseModel):
     def _one_url_or_many(cls, value: object) -> object:
         return tuple(value) if isinstance(value, list) else (value,) if isinstance(value, str) else value
 
+    @field_validator("name")
+    @classmethod
+    def _no_production_file(cls, value: str) -> str:
+        if value in RESERVED_NAMES:
+            raise ValueError(f"{value!r} is the name of a production file; choose another")
+        return value
+
     @field_validator("encoding")
     @classmethod
     def _known_encoding(cls, value: str) -> str:
@@ -100,10 +123,7 @@ class Source(BaseModel):
         _check_keys("fields", self.fields, FIELDS[self.modality])
         _check_keys("rules", self.rules, RULES[self.modality])
         for rule, value in self.rules.items():
-            wanted = type(RULES[self.modality][rule])
-            fits = isinstance(value, bool) == (wanted is bool) and (wanted is not int or float(value).is_integer())
-            if not fits:
-                raise ValueError(f"rules.{rule}: {value!r} should be of type {wanted.__name__}")
+            _check_rule(rule, value, type(RULES[self.modality][rule]))
         for field, template in self.fields.items():
             _check_template(field, template)
         if self.reader == "table" and self.modality == "text" and "text" not in self.fields:
@@ -248,6 +268,15 @@ def _check_keys(table: str, given: Iterable[str], known: Iterable[str]) -> None:
     for key in given:
         if key not in known:
             raise ValueError(f"{table}.{key}: unknown key; known are {', '.join(sorted(known))}")
+
+
+def _check_rule(rule: str, value: float | bool, wanted: type) -> None:
+    fits = isinstance(value, bool) == (wanted is bool) and (wanted is not int or float(value).is_integer())
+    if not fits:
+        raise ValueError(f"rules.{rule}: {value!r} should be of type {wanted.__name__}")
+    least, most = RULE_RANGES.get(rule, (-_INF, _INF))
+    if not math.isfinite(value) or not least <= value <= most:
+        raise ValueError(f"rules.{rule}: {value:g} is not allowed; give a number from {least:g} to {most:g}")
 
 
 def _check_template(field: str, template: str) -> None:

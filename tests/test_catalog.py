@@ -68,6 +68,21 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
         ("min_chars = 4", 'min_chars = "4"', r"source 'gsm8k': rules\.min_chars"),
         ("min_chars = 4", "min_chars = 4.5", r"source 'gsm8k': rules\.min_chars: 4\.5 should be of type int"),
         ("min_chars = 4", "min_side = 4", r"rules\.min_side: unknown key; known are max_line_chars"),
+        (
+            "min_chars = 4",
+            "max_line_chars = 0",
+            r"source 'gsm8k': rules\.max_line_chars: 0 is not allowed; give a number from 1 to inf",
+        ),
+        ("min_chars = 4", "min_chars = -1", r"rules\.min_chars: -1 is not allowed; give a number from 0"),
+        (
+            "min_chars = 4",
+            "max_symbol_ratio = 1.5",
+            r"rules\.max_symbol_ratio: 1\.5 is not allowed; give a number from 0 to 1",
+        ),
+        ("min_chars = 4", "max_symbol_ratio = nan", r"rules\.max_symbol_ratio: nan is not allowed"),
+        ("min_chars = 4", "max_symbol_ratio = inf", r"rules\.max_symbol_ratio: inf is not allowed"),
+        ("min_chars = 4", "min_chars = inf", r"rules\.min_chars: inf should be of type int"),
+        ('name = "plays"', 'name = "production_corpus"', r"name: 'production_corpus' is the name of a production file"),
         ('category = "general"', 'category = "art"', r"source 'plays': category: 'art' is none of general"),
         ('reader = "lines"', 'reader = "words"', r"source 'plays': reader: .*'words'"),
         ('reader = "lines"', 'reader = "table"', r"source 'plays': fields\.text: a table source says"),
@@ -105,6 +120,48 @@ def test_names_may_repeat_over_modalities(tmp_path: Path) -> None:
     audio = '[[source]]\nname = "plays"\nmodality = "audio"\ncategory = "general"\nurl = "x"\nreader = "ljspeech"\n'
     catalog = load_catalog(catalog_file(tmp_path, GOOD + audio + 'license = "MIT"\n'))
     assert [source.name for source in catalog.of("audio")] == ["plays"]
+
+
+@pytest.mark.parametrize(
+    ("modality", "category", "name"),
+    [
+        ("text", "general", "production_corpus"),
+        ("audio", "general", "production"),
+        ("audio", "general", "production_asr"),
+        ("audio", "general", "production_tts"),
+        ("image", "art", "production"),
+        ("image", "art", "production_annotations"),
+    ],
+)
+def test_no_dataset_may_have_a_production_files_name(tmp_path: Path, modality: str, category: str, name: str) -> None:
+    entry = f'[[source]]\nname = "{name}"\nmodality = "{modality}"\ncategory = "{category}"\nurl = "x"\n'
+    with pytest.raises(CatalogError, match=f"name: '{name}' is the name of a production file"):
+        load_catalog(catalog_file(tmp_path, entry + 'reader = "lines"\nlicense = "MIT"\n'))
+
+
+@pytest.mark.parametrize(
+    ("modality", "category", "rule", "fits"),
+    [
+        ("audio", "general", "min_peak_dbfs = 1.0", False),
+        ("audio", "general", "min_peak_dbfs = -90.0", True),
+        ("audio", "general", "max_clipped = 1.01", False),
+        ("audio", "general", "min_seconds = -0.1", False),
+        ("audio", "general", "require_text = false", True),
+        ("image", "art", "max_aspect = 0.5", False),
+        ("image", "art", "min_side = 0", False),
+        ("image", "art", "min_std = 0.0", True),
+        ("text", "general", "max_line_chars = 1", True),
+        ("text", "general", "min_chars = 0", True),
+    ],
+)
+def test_rules_have_ranges(tmp_path: Path, modality: str, category: str, rule: str, fits: bool) -> None:
+    entry = f'[[source]]\nname = "s"\nmodality = "{modality}"\ncategory = "{category}"\nurl = "x"\n'
+    path = catalog_file(tmp_path, entry + f'reader = "lines"\nlicense = "MIT"\n[source.rules]\n{rule}\n')
+    if fits:
+        load_catalog(path)
+        return
+    with pytest.raises(CatalogError, match=f"rules.{rule.split()[0]}: .* is not allowed; give"):
+        load_catalog(path)
 
 
 def test_licences_by_glob(tmp_path: Path) -> None:

@@ -42,8 +42,17 @@ def expand(source: Source) -> list[InputFile]:
     files: dict[str, InputFile] = {}
     for url in source.url:
         found = s3.expand_url(source, url) if url.startswith(s3.SCHEME) else local.expand_url(source, url)
-        files.update((file.path, file) for file in found)
+        for file in found:
+            files.setdefault(_place(source, file), file)
     return list(files.values())
+
+
+def _place(source: Source, file: InputFile) -> str:
+    """The same for the same file, however a url leads to it; a link under another name is another file."""
+    if file.path.startswith(s3.SCHEME):
+        return file.path
+    path = local.local_path(source, file)
+    return str(path.parent.resolve() / path.name)
 
 
 def source_file(source: Source, file: InputFile) -> Path | S3File:
