@@ -34,14 +34,16 @@ def connected(address: str, workers: int | None) -> Iterator[int]:
         try:
             yield _cpus()
         finally:
-            ray.shutdown()
+            with _keeping_sigterm():
+                ray.shutdown()
     else:
         yield _cpus()
 
 
 @contextmanager
 def _keeping_sigterm() -> Iterator[None]:
-    """ray.init puts a handler of its own in the place of the command's, which would never hear of SIGTERM again."""
+    """The command hears of SIGTERM whatever Ray does: ray.init puts a handler of its own in the place of the command's,
+    and ray.shutdown takes any away (from below, so that for a moment a second SIGTERM ends the process at once)."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

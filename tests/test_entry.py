@@ -68,14 +68,20 @@ def test_connecting_to_ray_leaves_the_handler_of_the_command(monkeypatch: pytest
     monkeypatch.setattr(runtime.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(runtime.ray, "init", init)
     monkeypatch.setattr(runtime.ray, "cluster_resources", lambda: {"CPU": 2.0})
-    monkeypatch.setattr(runtime.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(runtime.ray, "shutdown", init)
+    stopped = []
 
     def action() -> int:
         with runtime.connected("local", 2):
+            handler = signal.getsignal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is handler
+        with runtime.connected("local", 2):
             signal.raise_signal(signal.SIGTERM)
+            stopped.append("too late")
         return 0
 
     assert entry.guarded(action) == 130
+    assert not stopped
 
 
 def test_sigterm_while_ray_starts_is_a_stop_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,7 +235,7 @@ def test_a_stop_that_was_asked_for_says_how_to_go_on(
         assert harness.wait_until(process, harness.Condition(out, 3))
         process.send_signal(number)
         while impatient and process.poll() is None:  # Ctrl-C again and again
-            process.send_signal(number)
+            process.send_signal(signal.SIGINT)
             time.sleep(0.02)
         _, stderr = process.communicate(timeout=harness.PATIENCE)
         assert process.returncode == 130, stderr
