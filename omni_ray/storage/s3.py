@@ -220,15 +220,18 @@ class S3Storage(Storage):
         return None
 
 
-def open_object(bucket: str, key: str, size: int, etag: str) -> BinaryIO:
-    """A seekable stream over one object as it was when it had this ETag; reading it fails once it is another one."""
+def open_object(bucket: str, key: str, size: int, etag: str, region: tuple[int, int] = (0, 0)) -> BinaryIO:
+    """A seekable stream over one object as it was when it had this ETag; reading it fails once it is another one.
+
+    The bytes [start, stop) of `region` are those that are sure to be read.
+    """
     target = {"Bucket": bucket, "Key": key}
 
     def fetch(start: int, length: int) -> bytes:
         with naming(f"s3://{bucket}/{key}"):
             return get_range(target, start, length, IfMatch=etag)
 
-    return cast(BinaryIO, RangeReader(fetch, size))
+    return cast(BinaryIO, RangeReader(fetch, size, region))
 
 
 def get_range(target: dict[str, str], start: int, length: int | None, **condition: str) -> bytes:

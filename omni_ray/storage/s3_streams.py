@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FIRST_WINDOW = 256 << 10  # of one GET after a jump; doubles while reading goes straight on
 LAST_WINDOW = 8 << 20
 AHEAD = 4  # windows of LAST_WINDOW that are fetched before they are asked for
+PROVEN_BYTES = 32 << 20  # read straight on before the next such stretch is fetched ahead
 PART_BYTES = 16 << 20
 PARTS_PER_SIZE = 1000  # then parts double, so that 10,000 parts are enough for any object
 PARTS_AT_ONCE = 4
@@ -29,16 +30,23 @@ Fetch = Callable[[int, int], bytes]  # start, length -> bytes
 
 
 class RangeReader(io.RawIOBase):
-    """A seekable stream over `size` bytes. Straight reading fetches ahead in threads; a jump fetches little."""
+    """A seekable stream over `size` bytes.
 
-    def __init__(self, fetch: Fetch, size: int) -> None:
+    A jump fetches little, straight reading more and more. What is sure to be read is fetched ahead in threads: the
+    bytes [start, stop) of `region`, or, once much was read straight on, what comes next.
+    """
+
+    def __init__(self, fetch: Fetch, size: int, region: tuple[int, int] = (0, 0)) -> None:
         self._fetch = fetch
         self._size = size
+        self._region = range(region[0], min(region[1], size))
         self._at = 0
         self._held = b""
         self._held_from = 0
         self._window = FIRST_WINDOW
-        self._ahead: deque[tuple[int, Future[bytes]]] = deque()
+        self._straight = 0  # bytes read since the last jump
+        self._ahead: deque[tuple[int, Future[bytes]]] = deque()  # where each begins
+        self._ahead_stop = 0  # where the last of them ends
         self._pool: ThreadPoolExecutor | None = None
 
     def readable(self) -> bool:
@@ -83,25 +91,33 @@ class RangeReader(io.RawIOBase):
         super().close()
 
     def _fill(self, want: int) -> None:
-        straight = self._held_from + len(self._held) == self._at and bool(self._held)
-        self._window = min(self._window * 2, LAST_WINDOW) if straight else FIRST_WINDOW
-        if not straight:
-            self._drop_ahead()
+        """Hold the bytes from here on, and have those under way that will be asked for next."""
+        if self._held and self._held_from + len(self._held) == self._at:
+            self._straight += len(self._held)
+            self._window = min(self._window * 2, LAST_WINDOW)
+        else:
+            self._straight, self._window = 0, FIRST_WINDOW
         if self._ahead and self._ahead[0][0] == self._at:
             self._held = self._ahead.popleft()[1].result()
         else:
             self._drop_ahead()
-            self._held = self._get(self._at, max(self._window, min(want, LAST_WINDOW)))
+            self._held = self._get(self._at, self._length_here(want))
         self._held_from = self._at
-        if self._window == LAST_WINDOW:
-            self._look_ahead()
+        self._look_ahead()
+
+    def _length_here(self, want: int) -> int:
+        if self._at in self._region:
+            return min(LAST_WINDOW, self._region.stop - self._at)
+        return max(self._window, min(want, LAST_WINDOW))
 
     def _look_ahead(self) -> None:
-        self._pool = self._pool or ThreadPoolExecutor(AHEAD, "s3-read")
-        start = self._ahead[-1][0] + LAST_WINDOW if self._ahead else self._held_from + len(self._held)
-        while len(self._ahead) < AHEAD and start < self._size:
-            self._ahead.append((start, self._pool.submit(self._get, start, LAST_WINDOW)))
-            start += LAST_WINDOW
+        start = self._ahead_stop if self._ahead else self._held_from + len(self._held)
+        stop = self._size if self._straight >= PROVEN_BYTES else self._region.stop if start in self._region else 0
+        while len(self._ahead) < AHEAD and start < stop:
+            self._pool = self._pool or ThreadPoolExecutor(AHEAD, "s3-read")
+            length = min(LAST_WINDOW, stop - start)
+            self._ahead.append((start, self._pool.submit(self._get, start, length)))
+            self._ahead_stop = start = start + length
 
     def _get(self, start: int, length: int) -> bytes:
         length = min(length, self._size - start)

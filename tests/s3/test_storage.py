@@ -205,6 +205,20 @@ def test_random_reading_fetches_little_and_straight_reading_in_large_ranges(stor
     assert proxy.count()["GET"] < 12
 
 
+def test_a_region_is_read_in_few_requests_and_nothing_behind_it(storage: S3Storage, proxy: Proxy) -> None:
+    storage.put("big", DATA)
+    etag = boto3.client("s3").head_object(Bucket=BUCKET, Key="some/out/big")["ETag"]
+    start, stop = 5_000_000, 5_000_000 + (20 << 20)
+    proxy.forget()
+    with open_object(BUCKET, "some/out/big", len(DATA), etag, (start, stop)) as stream:
+        stream.seek(start - 1)
+        parts = [stream.read(1), *(stream.read(1 << 20) for _ in range(20))]
+        assert proxy.count()["GET"] == 4
+        parts.append(stream.read(10))
+        assert proxy.count()["GET"] == 5
+    assert b"".join(parts) == DATA[start - 1 : stop + 10]
+
+
 def test_reading_ahead_keeps_the_order_and_says_what_is_missing(storage: S3Storage) -> None:
     for number in range(20):
         storage.put(f"f/{number}", b"%03d" % number)

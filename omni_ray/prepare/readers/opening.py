@@ -53,16 +53,19 @@ def opened(
     seek_points: bytes = b"",
     observe: Observe = unobserved,
     checksum: Checksum | None = None,
+    region: tuple[int, int] = (0, 0),
 ) -> Iterator[Content]:
     """The (decompressed) content of a file.
 
     Args:
+        region: from and to where the content is sure to be read, where it is not compressed.
         checksum: of what was read before, where a gzip stream is to be checked as a whole.
 
     Raises:
         DataError: where the file is no longer the one that was planned.
     """
     check_unchanged(source, file)
-    path = source_file(source, file)
-    with Gzip(path, seek_points, checksum) if layout_of(source, file).gzipped else path.open("rb") as stream:
+    gzipped = layout_of(source, file).gzipped
+    path = source_file(source, file, (0, 0) if gzipped else region)
+    with Gzip(path, seek_points, checksum) if gzipped else path.open("rb") as stream:
         yield Content(stream, observe)

@@ -37,7 +37,8 @@ def read_cut(
         DataError: where the file is no longer the one that was planned.
     """
     position, at = (int(part) for part in cursor.split(":")) if cursor else (cut.start, -1)
-    with opened(source, file, seek_points, observe) as content:
+    region = (cut.start, cut.stop) if cut.unit in ("bytes", "aligned", "whole") and not cut.member else (0, 0)
+    with opened(source, file, seek_points, observe, region=region) as content:
         reading = _Reading(content, source, layout_of(source, file), members, step_bytes)
         if cut.unit != "members":
             batches = _batches(reading.stream(cut, at), cut.start)

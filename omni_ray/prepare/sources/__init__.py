@@ -55,9 +55,9 @@ def _place(source: Source, file: InputFile) -> str:
     return str(path.parent.resolve() / path.name)
 
 
-def source_file(source: Source, file: InputFile) -> Path | S3File:
-    """What opens the bytes of `file`."""
-    return s3.source_file(file) if file.path.startswith(s3.SCHEME) else local.local_path(source, file)
+def source_file(source: Source, file: InputFile, region: tuple[int, int] = (0, 0)) -> Path | S3File:
+    """What opens the bytes of `file`; those in [start, stop) of `region` are sure to be read."""
+    return s3.source_file(file, region) if file.path.startswith(s3.SCHEME) else local.local_path(source, file)
 
 
 def check_unchanged(source: Source, file: InputFile) -> None:

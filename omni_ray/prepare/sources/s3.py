@@ -15,19 +15,20 @@ _MAGIC = re.compile(r"[*?\[]")
 
 
 class S3File(NamedTuple):
-    """An object at its pinned ETag; opens like a Path."""
+    """An object at its pinned ETag; opens like a Path. `region` holds the bytes that are sure to be read."""
 
     bucket: str
     key: str
     size: int
     etag: str
+    region: tuple[int, int]
 
     def open(self, mode: str = "rb") -> BinaryIO:
         """A seekable stream over it; reading raises DataError once the object is another one."""
         from omni_ray.storage.s3 import open_object
 
         assert mode == "rb"
-        return open_object(self.bucket, self.key, self.size, f'"{self.etag}"')
+        return open_object(self.bucket, self.key, self.size, f'"{self.etag}"', self.region)
 
 
 def check_url(source: Source, url: str) -> None:
@@ -66,10 +67,10 @@ def expand_url(source: Source, url: str) -> list[InputFile]:
     return sorted(found, key=lambda file: file.path)
 
 
-def source_file(file: InputFile) -> S3File:
+def source_file(file: InputFile, region: tuple[int, int]) -> S3File:
     from omni_ray.storage.s3_client import parse_uri
 
-    return S3File(*parse_uri(file.path), file.size, file.revision)
+    return S3File(*parse_uri(file.path), file.size, file.revision, region)
 
 
 def _matches(bucket: str, pattern: str) -> Iterator[InputFile]:
