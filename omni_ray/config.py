@@ -87,7 +87,9 @@ class StageConfig(Section):
     max_steps: Count
     warmup_steps: Whole
     val_freq: Count = 500
+    val_batches: Count = 50  # of batch_size rows, spread over the held-out ones; the same ones each time
     checkpoint_freq: Count = 5000
+    keep_checkpoints: Count = 3  # the newest ones
     val_split: Fraction = 0.1
     print_freq: Count = 100
     num_workers: Whole = 2

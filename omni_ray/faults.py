@@ -10,7 +10,18 @@ from collections import Counter
 from typing import Literal
 
 Point = Literal[
-    "planning", "indexing", "decoding", "committing", "ledger", "joining", "combining", "publishing", "updating"
+    "planning",
+    "indexing",
+    "decoding",
+    "committing",
+    "ledger",
+    "joining",
+    "combining",
+    "publishing",
+    "updating",
+    "accumulating",
+    "training",
+    "checkpointing",
 ]
 
 _passed: Counter[str] = Counter()

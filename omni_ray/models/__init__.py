@@ -1,0 +1,1 @@
+"""Plain torch modules; nothing here knows of data, ranks or Ray."""

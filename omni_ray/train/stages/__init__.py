@@ -1,0 +1,1 @@
+"""What is particular to each stage, and nothing else."""

@@ -1,0 +1,141 @@
+"""The thinker: what a document sees, what the cache gives, what is written and read again."""
+
+import numpy as np
+import pytest
+import torch
+
+from omni_ray.config import ThinkerShape
+from omni_ray.models.generate import generate
+from omni_ray.models.layers import Attend, Attention, AttentionShape, Experts, KeyValues, RMSNorm, Rotary, document_mask
+from omni_ray.models.thinker import Thinker
+
+SHAPE = ThinkerShape(vocab_size=90, n_layers=2, d_model=32, d_ff=48, n_heads=4, kv_groups=2, ctx_len=24)
+VARIANTS = {
+    "plain": {},
+    "all key-value heads": {"use_gqa": False},
+    "gelu": {"use_swiglu": False},
+    "experts": {"use_moe": True, "num_experts": 4},
+}
+
+
+def make(**changes: object) -> Thinker:
+    torch.manual_seed(0)
+    return Thinker(SHAPE.model_copy(update=changes)).eval()
+
+
+def logits(model: Thinker, tokens: torch.Tensor, attend: Attend) -> torch.Tensor:
+    hidden, _ = model(model.embed(tokens), attend)
+    return model.logits(hidden)
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize("cuts", [[24], [1] * 24, [5, 1, 1, 10, 7]], ids=["at once", "one by one", "mixed"])
+def test_cached_decoding_equals_the_full_pass(changes: dict[str, object], cuts: list[int]) -> None:
+    model = make(**changes)
+    tokens = torch.randint(0, 90, (2, 24))
+    cache = KeyValues(SHAPE.n_layers)
+    parts = []
+    with torch.no_grad():
+        full = logits(model, tokens, Attend())
+        for part in tokens.split(cuts, dim=1):
+            hidden, _ = model(model.embed(part), Attend(), cache)
+            parts.append(model.logits(hidden))
+    torch.testing.assert_close(torch.cat(parts, dim=1), full, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+def test_a_document_in_a_row_sees_only_itself(changes: dict[str, object]) -> None:
+    model = make(**changes)
+    first, second = torch.randint(0, 90, (1, 10)), torch.randint(0, 90, (1, 14))
+    documents = torch.tensor([[1] * 10 + [2] * 14])
+    packed = logits(model, torch.cat((first, second), dim=1), Attend(mask=document_mask(documents)))
+    torch.testing.assert_close(packed[:, :10], logits(model, first, Attend()), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(packed[:, 10:], logits(model, second, Attend()), atol=1e-5, rtol=1e-5)
+
+
+def test_a_position_does_not_see_what_comes_after() -> None:
+    model = make()
+    tokens = torch.randint(0, 90, (1, 24))
+    changed = tokens.clone()
+    changed[0, 15] = (changed[0, 15] + 1) % 90
+    one, other = logits(model, tokens, Attend()), logits(model, changed, Attend())
+    assert torch.equal(one[:, :15], other[:, :15])
+    assert not torch.allclose(one[:, 15:], other[:, 15:])
+
+
+def test_generation_takes_the_likeliest_and_stops() -> None:
+    model = make()
+    prompt = [3, 4, 5]
+    found = list(generate(model, prompt, stop=-1, limit=50))
+    assert len(found) == SHAPE.ctx_len - len(prompt) + 1, "it goes on to the end of the context and no further"
+    assert max(found) < SHAPE.vocab_size
+    so_far = [*prompt]
+    for token in found:
+        assert token == int(logits(model, torch.tensor([so_far]), Attend())[0, -1, : SHAPE.vocab_size].argmax())
+        so_far.append(token)
+    assert list(generate(model, prompt, stop=found[0], limit=50)) == []
+
+
+def test_drawn_text_depends_on_the_seed_alone() -> None:
+    model = make()
+    drawn = [list(generate(model, [1], -1, 20, temperature=1.0, top_p=0.9, seed=seed)) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_rotary_positions_are_relative() -> None:
+    rotary = Rotary(8, 50, 10000.0)
+    query, key = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
+    products = [(rotary(query, start + 5) * rotary(key, start)).sum().item() for start in (0, 7, 40)]
+    assert products == pytest.approx([products[0]] * 3, abs=1e-5)
+
+
+def test_norm_has_unit_mean_square() -> None:
+    normed = RMSNorm(64)(torch.randn(3, 64) * 100)
+    assert normed.square().mean(dim=-1).tolist() == pytest.approx([1.0] * 3, rel=1e-4)
+
+
+def test_shared_heads_are_the_full_ones_with_equal_weights() -> None:
+    """Two key-value heads for four queries are four of which two pairs are the same."""
+    torch.manual_seed(0)
+    shared = Attention(AttentionShape(32, 4, 2, 10, 1e4))
+    full = Attention(AttentionShape(32, 4, 4, 10, 1e4))
+    query, key, value = shared.project_in.weight.data.split((32, 16, 16))
+    twice = [part.view(2, 8, 32).repeat_interleave(2, dim=0).reshape(32, 32) for part in (key, value)]
+    full.project_in.weight.data = torch.cat((query, *twice))
+    full.project_out.load_state_dict(shared.project_out.state_dict())
+    x = torch.randn(2, 10, 32)
+    torch.testing.assert_close(full(x, Attend()), shared(x, Attend()), atol=1e-6, rtol=1e-5)
+
+
+def test_experts_are_what_a_loop_over_positions_gives() -> None:
+    torch.manual_seed(0)
+    layer = Experts(16, 24, True, experts=4, chosen=2)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    x = torch.randn(2, 7, 16, requires_grad=True)
+    mixed, balance = layer(x)
+    expected = torch.zeros_like(x)
+    for row in range(2):
+        for at in range(7):
+            share = layer.router(x[row, at]).softmax(dim=-1)
+            best = share.topk(2)
+            for weight, expert in zip(best.values / best.values.sum(), best.indices, strict=True):
+                gate, up = (x[row, at] @ layer.project_in[expert]).chunk(2)
+                expected[row, at] += weight * ((torch.nn.functional.silu(gate) * up) @ layer.project_out[expert])
+    torch.testing.assert_close(mixed, expected, atol=1e-5, rtol=1e-5)
+    assert balance is not None and balance.item() >= 0.5
+    (mixed.square().sum() + balance).backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in layer.parameters())
+
+
+def test_initial_logits_are_near_uniform() -> None:
+    loss = torch.nn.functional.cross_entropy(
+        logits(make(), torch.randint(0, 90, (4, 24)), Attend()).flatten(0, 1), torch.randint(0, 90, (96,))
+    )
+    assert loss.item() == pytest.approx(np.log(128), abs=0.3)
+
+
+def test_floating_point_operations_count_the_experts_that_are_used() -> None:
+    dense, experts = make(), make(use_moe=True, num_experts=8, num_experts_per_tok=1)
+    router = SHAPE.n_layers * SHAPE.d_model * 8
+    assert experts.flops_per_token(24) == pytest.approx(dense.flops_per_token(24) + 6 * router)
