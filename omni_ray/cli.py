@@ -11,12 +11,12 @@ from omni_ray.prepare import command, retry, status, verify
 from omni_ray.prepare.options import parse_modality
 from omni_ray.runtime import resolve_out
 from omni_ray.storage import Storage, open_storage
+from omni_ray.train import command as train
+from omni_ray.train import infer
 
 LATER = {
     "report": "`omni-ray status --out DIR` shows blocks, budget and drops now",
-    "infer": "prepare the data with `omni-ray prepare text` until then",
-    "train": "prepare the data with `omni-ray prepare text` until then",
-    "tune": "prepare the data with `omni-ray prepare text` until then",
+    "tune": "`omni-ray train --set lr=...` tries one value",
 }
 
 
@@ -39,6 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
     again.add_argument("--address", default="auto", metavar="auto|local|HOST:PORT", help="the Ray cluster")
     again.add_argument("--workers", type=int, metavar="N", help="CPUs of a local cluster (default: all)")
     schedule_cli.add_parser(commands.add_parser("schedule", help="steps, warmup and intervals of every stage, and why"))
+    train.add_parser(commands.add_parser("train", help="train a stage, or go on with it"))
+    infer.add_parser(commands.add_parser("infer", help="let a trained model go on with a text"))
     for name in LATER:
         commands.add_parser(name, help="not in this version yet")
     return parser
@@ -56,6 +58,10 @@ def _run(argv: list[str]) -> int:
         return command.run(arguments)
     if arguments.command == "schedule":
         return schedule_cli.run(arguments)
+    if arguments.command == "train":
+        return train.run(arguments)
+    if arguments.command == "infer":
+        return infer.run(arguments)
     storage = _storage(arguments)
     if arguments.command == "retry":
         return retry.retry(storage, "text", arguments.reason, arguments.address, arguments.workers)

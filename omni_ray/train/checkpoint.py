@@ -16,9 +16,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from omni_ray.errors import DataError
+from omni_ray.errors import DataError, UsageError
 from omni_ray.faults import stop_here
-from omni_ray.storage import Storage
+from omni_ray.storage import Slice, Storage, open_storage
 from omni_ray.train.plan import Plan
 
 COMPLETE = "COMPLETE"
@@ -123,7 +123,7 @@ def write_snapshot(storage: Storage, folder: str, snapshot: Snapshot) -> None:
 
 
 def step_folder(folder: str, step: int) -> str:
-    return f"{folder}/step_{step:08d}"
+    return f"{folder}/step_{step:08d}".removeprefix("/")
 
 
 def complete_steps(storage: Storage, folder: str) -> set[int]:
@@ -150,6 +150,26 @@ def remove_incomplete(storage: Storage, folder: str) -> None:
         if int(name) not in whole:
             storage.delete_tree(f"{folder}/step_{name}")
     storage.sweep(folder)
+
+
+def move_aside(storage: Storage, folder: str) -> str:
+    """Move a run to `<folder>-old-<n>`, so that another can begin; the new place. A kill on the way loses nothing."""
+    number = 1
+    while next(iter(storage.list(f"{folder}-old-{number}")), None) is not None:
+        number += 1
+    target = f"{folder}-old-{number}"
+    keys = [stat.key for stat in storage.list(folder)]
+    for key in sorted(keys, key=lambda key: key.endswith(COMPLETE)):  # marks last
+        writer = storage.writer(f"{target}{key.removeprefix(folder)}")
+        try:
+            stat = storage.stat(key)
+            writer.append_slice(Slice(key, 0, 0 if stat is None else stat.size))
+            writer.commit()
+        finally:
+            writer.abort()
+    for key in sorted(keys, key=lambda key: not key.endswith(COMPLETE)):  # marks first
+        storage.delete(key)
+    return target
 
 
 class Checkpoint:
@@ -195,6 +215,26 @@ class Checkpoint:
             name, _, moment = key.rpartition(".")
             states.setdefault(numbers[name], {})[moment] = value
         optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def open_checkpoint(uri: str) -> Checkpoint:
+    """The checkpoint at `uri`: one step's folder, or the newest of a run.
+
+    Raises:
+        UsageError: where there is none.
+    """
+    above, _, name = uri.rstrip("/").rpartition("/")
+    match = _NAME.fullmatch(name)
+    if match is not None:
+        storage = open_storage(above or ".")
+        if storage.exists(f"{name}/{COMPLETE}"):
+            return Checkpoint(storage, "", int(match[1]))
+    else:
+        storage = open_storage(uri)
+        step = newest(storage, "")
+        if step is not None:
+            return Checkpoint(storage, "", step)
+    raise UsageError(f"{uri}: no whole checkpoint here; give a run's folder (its save_dir) or one of its step_ folders")
 
 
 def _names(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[int, str]:

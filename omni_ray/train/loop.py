@@ -86,6 +86,8 @@ class Training:
         if self.team.leads:
             checkpoint.remove_incomplete(self.storage, self.folder)
             reports = metrics.Metrics(self.storage, self.folder, self.step, hooks.say)
+            workers = f"{self.team.size} worker" + ("s" if self.team.size > 1 else "")
+            hooks.say(f"training on {workers} ({self.team.device.type}) from step {self.step:,}")
         began_at = self.step
         session = _Session(self, hooks, writer, reports)
         with feeding(self._micro_batches, self.step, self.stop, self.config.num_workers) as feed, _quiet_collector():
@@ -213,6 +215,7 @@ class _Session:
             self._save()
             if urgent:
                 self._writer.wait()
+                self._tell(f"a node will be taken away: checkpoint at step {run.step:,}")
 
     def finish(self) -> None:
         """The last validation and checkpoint."""
@@ -249,6 +252,10 @@ class _Session:
                 "or look at the data, and start again with --fresh"
             )
 
+    def _tell(self, line: str) -> None:
+        if self._reports is not None:
+            self._reports.tell(line)
+
     def _say(self, row: metrics.Row) -> None:
         interval = self._interval
         seconds = time.perf_counter() - interval.began
@@ -268,7 +275,7 @@ class _Session:
         if figures and self._reports is not None:
             self._reports.add({"step": self._run.step, **{f"val_{name}": value for name, value in figures.items()}})
             told = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
-            self._reports.tell(f"step {self._run.step:,}  validation: {told}")
+            self._tell(f"step {self._run.step:,}  validation: {told}")
         self._hooks.checked(self._run.step, figures)
         self._interval = _Interval()
 

@@ -229,8 +229,9 @@ def test_a_run_reports(tmp_path: Path, ready: token_store.Ready) -> None:
     lines: list[str] = []
     run = small.training(tmp_path, ready, small.config())
     run.run(loop.Hooks(say=lines.append))
+    assert lines[0] == "training on 1 worker (cpu) from step 0"
     for part in ("loss", "lr", "samples/s", "tokens/s", "padding", "data-wait"):
-        assert part in lines[0], f"{part} is missing in {lines[0]!r}"
+        assert part in lines[1], f"{part} is missing in {lines[1]!r}"
     assert [row["step"] for row in small.rows(tmp_path) if "val_loss" in row] == [5, 10, 12]
     assert (tmp_path / "run/curve.png").read_bytes().startswith(b"\x89PNG")
     assert list((tmp_path / "run/tensorboard").glob("events.out.tfevents.*"))

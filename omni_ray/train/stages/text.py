@@ -2,22 +2,66 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
+import msgspec
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from torch import Tensor, nn
 
-from omni_ray.config import ThinkerConfig
+from omni_ray.config import StageConfig, ThinkerConfig
 from omni_ray.models.generate import generate
 from omni_ray.models.layers import Attend, document_mask
 from omni_ray.models.thinker import Thinker
+from omni_ray.storage import Storage
 from omni_ray.train import packing
 from omni_ray.train import tokenizer as tokenizers
+from omni_ray.train.corpus import find
 from omni_ray.train.packing import END, PAD
 from omni_ray.train.task import Batch, Rows, Task, Tensors
-from omni_ray.train.token_store import TOKENIZER, Ready, TokenStore
+from omni_ray.train.token_store import TOKENIZER, Ready, RunTasks, TokenStore, build
 
 EXAMPLE_TOKENS = 64
+
+
+SMOKE: Mapping[str, Any] = {
+    "vocab_size": 2048,
+    "n_layers": 2,
+    "d_model": 128,
+    "d_ff": 384,
+    "n_heads": 2,
+    "kv_groups": 1,
+    "ctx_len": 128,
+    "dropout": 0.0,
+    "lr": 3e-3,
+    "batch_size": 16,
+    "gradient_accumulation_steps": 1,
+    "max_epochs": 1,
+    "max_steps": 200,
+    "warmup_steps": 20,
+    "val_freq": 100,
+    "val_batches": 8,
+    "checkpoint_freq": 100,
+    "print_freq": 20,
+    "derived_from": None,
+}
+
+
+def prepare(config: StageConfig, storage: Storage, run_tasks: RunTasks) -> bytes:
+    """Tokenizer and token store, made where they are not there yet; what `open_task` needs to find them.
+
+    Raises:
+        DataError: where the corpus cannot be used.
+    """
+    assert isinstance(config, ThinkerConfig)
+    corpus = find(config.train_text)
+    ready = build(storage, corpus, config.vocab_size, config.ctx_len, config.val_split, run_tasks)
+    return msgspec.json.encode(ready)
+
+
+def open_task(config: StageConfig, prepared: bytes, device: str) -> "TextTask":
+    assert isinstance(config, ThinkerConfig)
+    return TextTask(config, msgspec.json.decode(prepared, type=Ready), device)
 
 
 class TextTask(Task):
@@ -71,7 +115,7 @@ class TextTask(Task):
         return model.flops_per_token(self._config.ctx_len)
 
     def examples(self, model: nn.Module) -> Mapping[str, bytes]:
-        """What the model writes from nothing, and the likeliest continuation of how held-out documents begin."""
+        """What the model writes when nothing is given."""
         assert isinstance(model, Thinker)
         drawn = generate(model, [END], END, EXAMPLE_TOKENS, temperature=0.8, top_p=0.95, seed=self._config.seed)
         text = self._tokenizer.decode(list(drawn))

@@ -1,0 +1,8 @@
+"""`python -m omni_ray.train`"""
+
+import sys
+
+from omni_ray.train.command import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
