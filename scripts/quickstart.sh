@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh clone to prepared, verified training data; needs git, Python 3.11 and nothing else.
+# From a fresh clone to prepared, verified data and a first trained model; needs git, Python 3.11 and nothing else.
 # Usage: bash scripts/quickstart.sh [OUT]      (default: data)
 set -euo pipefail
 out="${1:-data}"
@@ -14,3 +14,13 @@ echo
 echo "Made:"
 wc -lc "$out"/text/production_corpus.txt
 ls -l "$out"/text/production_corpus.index.parquet
+
+echo
+echo "Schedules for these data (in a copy of configs/, which stays as it is):"
+mkdir -p "$out/configs" checkpoints
+cp configs/*.json "$out/configs/"
+python scripts/update_configs_from_data.py --data-dir "$out" --configs-dir "$out/configs"
+
+echo
+python -m omni_ray.train --stage text --smoke --configs-dir "$out/configs" --data "$out"
+omni-ray infer --ckpt checkpoints/thinker_tiny-smoke --text "The" --max-tokens 40

@@ -123,7 +123,7 @@ def _train(stage: str, config: StageConfig, storage: Storage, folder: str, argum
 def _listen(event: object) -> None:
     line = getattr(event, "line", None)
     if line is not None:
-        _say(f"  {line}")
+        _say("\n".join(f"  {part}" for part in line.splitlines()))
 
 
 def _say(line: str) -> None:

@@ -167,10 +167,14 @@ class Training:
         """The curve, and examples of what the model does."""
         rows = metrics.read_rows(self.storage, self.folder)
         self.storage.put(f"{self.folder}/{metrics.CURVE}", metrics.draw_curve(rows, self.plan.stage))
+        hooks.say(metrics.sketch_curve(rows))
         with self.engine.evaluating() as model:
             for name, data in self.task.examples(model).items():
                 self.storage.put(f"{self.folder}/examples/{name}", data)
-        hooks.say(f"finished after {self.step:,} steps: {self.storage.uri}/{self.folder}")
+                if name.endswith(".txt"):
+                    hooks.say(f"example: {data.decode().strip()}")
+        where = f"{self.storage.uri}/{self.folder}"
+        hooks.say(f"finished after {self.step:,} steps: {where} (curve: {metrics.CURVE}; tensorboard --logdir {where})")
 
 
 class _Session:

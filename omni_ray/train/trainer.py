@@ -18,6 +18,7 @@ import ray.train
 import ray.train.torch
 import torch
 from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from omni_ray import config as configs
 from omni_ray.errors import Interrupted, OmniRayError, StorageError
@@ -172,7 +173,8 @@ class _Mailbox:
 @contextmanager
 def _listening(listen: Listener) -> Iterator[Any]:
     """A mailbox whose events reach `listen`, in a thread, until the block ends."""
-    mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # other nodes may go
+    mailbox = ray.remote(num_cpus=0, scheduling_strategy=here)(_Mailbox).remote()
     ended = threading.Event()
 
     def pass_on() -> None:

@@ -44,11 +44,11 @@ def run(argv: list[str], cwd: Path | None = None, **environment: str) -> Done:
 
 
 @contextmanager
-def started(argv: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
+def started(argv: list[str], cwd: Path | None = None, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """A command in a process group of its own, which is gone when the block ends."""
     process = subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        stdin=subprocess.DEVNULL, env={**os.environ, **environment},
+        cwd=cwd, stdin=subprocess.DEVNULL, env={**os.environ, **environment},
     )  # fmt: skip
     try:
         yield process
