@@ -118,7 +118,7 @@ def fit(job: Job, workers: Workers, listen: Listener) -> None:
                 f"training failed {MOST_FAILURES + 1} times, at last with: {causes}; what is checkpointed stays, the "
                 "same command goes on from there"
             ) from error
-        except ray.exceptions.RayActorError as error:  # what Ray Train makes of Ctrl-C
+        except (ray.exceptions.RayActorError, SystemExit) as error:  # what Ray Train makes of Ctrl-C
             raise Interrupted("stopped; the same command goes on from the newest checkpoint") from error
     if refused is not None:
         raise _restored(refused)
