@@ -26,6 +26,7 @@ from omni_ray.prepare.records import TextSample
 from omni_ray.prepare.transforms.text import TextTransform
 
 FILES = 8
+TARGETS = {"plain": (0.0, 0.9), "datatrove": (2.0, 2.0)}  # whole, steady
 CATALOG = """
 [[source]]
 name = "bench"
@@ -107,6 +108,9 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
             f"| {name} | {_measure.spread(whole[name])} | {_measure.spread(steady[name])} | {ratios[0]:.2f} | "
             f"{ratios[1]:.2f} | {peaks[name] / 1e6:.0f} |"
         )
+        for what, ratio, target in zip(("whole", "steady"), ratios, TARGETS.get(name, ()), strict=False):
+            if target:
+                _measure.ratio(f"prepare text / {name}, {what}", ratio, target)
 
 
 def write_input(text: Path, folder: Path, size: int) -> dict[str, int]:

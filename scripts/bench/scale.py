@@ -12,6 +12,7 @@ restart  real blocks of 1 KiB of input, prepared once; then what a second run do
 import argparse
 import os
 import resource
+import statistics
 import sys
 import tempfile
 import time
@@ -77,6 +78,8 @@ def plan(folder: str, count: int) -> None:
         f"plan: {count:,} blocks into tasks of {size / count:.0f} bytes in {time.perf_counter() - began:.1f} s "
         f"({time.process_time() - cpu:.1f} s of CPU), peak memory {peak:.2f} GB"
     )
+    _measure.ratio("planning 10 million blocks: 60 s / it", 60 * count / 1e7 / (time.perf_counter() - began), 1)
+    _measure.ratio("planning: 2 GB / its memory", 2 / peak, 1)
 
 
 def control(folder: str, count: int) -> None:
@@ -90,6 +93,7 @@ def control(folder: str, count: int) -> None:
         f"control: {count:,} blocks that do nothing: driver {cpu / count * 1e3:.3f} ms of CPU a block, "
         f"{wall / count * 1e3:.3f} ms of wall time"
     )
+    _measure.ratio(f"control plane, {count:,} blocks: 2 ms / its CPU a block", 2e-3 * count / cpu, 1)
 
 
 def complete(run: pipeline.Run, instead: Sequence[tuple[bytes, int]] | None) -> None:
@@ -161,6 +165,7 @@ def restart(folder: Path, count: int) -> None:
         f"everything done, {_measure.spread([run.seconds for run in again])} s and "
         f"{max(run.peak_bytes for run in again) / 1e9:.2f} GB"
     )
+    _measure.ratio("restart: 3 s / planning", 3 / statistics.median(seconds), 1)
 
 
 def prepare_here(catalog: str, out: str) -> None:

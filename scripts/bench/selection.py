@@ -82,6 +82,7 @@ def measure(folder: str, samples: int, duplicates: float) -> None:
         f"select: {samples:,} samples, {duplicates:.0%} repeated: {seconds:.1f} s, of which {opened:.1f} s to open and "
         f"check the files; {samples / seconds / 1e6:.2f} million samples/s, {peak:.2f} GB; {found:,} duplicates passed"
     )
+    _measure.ratio("selection: 1.5 GB / its memory", 1.5 / peak, 1)
 
 
 def receipts_of(source: int, samples: int) -> list[Receipt]:
