@@ -4,7 +4,9 @@ import argparse
 import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from importlib import import_module
 
 from omni_ray import faults
 from omni_ray.entry import guarded
@@ -137,12 +139,17 @@ def _tasks_runner(stack: ExitStack, options: Options) -> RunTasks:
 
     def run_tasks(work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
         nonlocal connected
-        from omni_ray import blocks, runtime  # not at the top: a run that finds everything done needs no Ray
+        from omni_ray import runtime  # not at the top: a run that finds everything done needs no Ray
 
         if not connected:
             say(f"connecting to Ray ({options.address}) ...")
-            stack.enter_context(runtime.connected(options.address, options.workers))
+            with ThreadPoolExecutor(1) as pool:  # Ray's processes take seconds to start: Ray Data is imported meanwhile
+                importing = pool.submit(import_module, "omni_ray.blocks")
+                stack.enter_context(runtime.connected(options.address, options.workers))
+                importing.result()
             connected = True
+        from omni_ray import blocks
+
         return blocks.run_blocks(work, tasks, address=options.address, workers=options.workers)
 
     return run_tasks
