@@ -8,7 +8,7 @@ from omni_ray import __version__, schedule_cli
 from omni_ray.entry import guarded
 from omni_ray.errors import NotInThisVersion
 from omni_ray.prepare import command, retry, status, verify
-from omni_ray.prepare.options import parse_modality
+from omni_ray.prepare.options import parse_modality, positive
 from omni_ray.runtime import resolve_out
 from omni_ray.storage import Storage, open_storage
 from omni_ray.train import command as train
@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     _out_command(again)
     again.add_argument("--reason", required=True, help="as `omni-ray status` names it; `all` for every reason")
     again.add_argument("--address", default="auto", metavar="auto|local|HOST:PORT", help="the Ray cluster")
-    again.add_argument("--workers", type=int, metavar="N", help="CPUs of a local cluster (default: all)")
+    again.add_argument("--workers", type=positive, metavar="N", help="CPUs of a local cluster (default: all)")
     schedule_cli.add_parser(commands.add_parser("schedule", help="steps, warmup and intervals of every stage, and why"))
     train.add_parser(commands.add_parser("train", help="train a stage, or go on with it"))
     infer.add_parser(commands.add_parser("infer", help="let a trained model go on with a text"))

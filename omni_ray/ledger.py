@@ -81,6 +81,11 @@ class LedgerState(NamedTuple):
 
     receipts: dict[str, list[Receipt]]
     sealed: dict[str, int]  # valid bytes of each log
+    revoked: dict[str, str]  # why each block was revoked last, if it ever was
+
+    def undone(self, why: str) -> list[str]:
+        """Blocks that were revoked for this reason and are not done again."""
+        return [block for block, reason in self.revoked.items() if reason == why and not self.done(block)]
 
     def done(self, block: str) -> bool:
         receipts = self.receipts.get(block)
@@ -107,7 +112,7 @@ class Ledger:
     def revoke(self, blocks: Iterable[str], why: str) -> None:
         record = Revoke(sorted(blocks), why)
         if record.blocks:
-            _forget(self.state.receipts, record)
+            _forget(self.state.receipts, self.state.revoked, record)
             self._write(record)
 
     def sync(self) -> None:
@@ -139,6 +144,7 @@ def read_ledger(storage: Storage, folder: str) -> LedgerState:
     """
     opened: _Opened | None = None
     receipts: dict[str, list[Receipt]] = {}
+    revoked: dict[str, str] = {}
     lengths: dict[str, int] = {}
     logs: dict[str, list[_Opened | Receipt | Revoke]] = {}
     for log in reversed(storage.logs(folder)):  # the newest log says what counts of the others
@@ -154,8 +160,8 @@ def read_ledger(storage: Storage, folder: str) -> LedgerState:
             if isinstance(record, Receipt):
                 _apply(receipts, record)
             elif isinstance(record, Revoke):
-                _forget(receipts, record)
-    return LedgerState(receipts, lengths)
+                _forget(receipts, revoked, record)
+    return LedgerState(receipts, lengths, revoked)
 
 
 def receipts_of_epoch(storage: Storage, folder: str, epoch: int) -> list[Receipt]:
@@ -198,9 +204,10 @@ def _apply(receipts: dict[str, list[Receipt]], receipt: Receipt) -> bool:
     return True
 
 
-def _forget(receipts: dict[str, list[Receipt]], record: Revoke) -> None:
+def _forget(receipts: dict[str, list[Receipt]], revoked: dict[str, str], record: Revoke) -> None:
     for block in record.blocks:
         receipts.pop(block, None)
+        revoked[block] = record.why
 
 
 def _line(record: _Opened | Receipt | Revoke) -> bytes:

@@ -1,6 +1,6 @@
 """What a run is about: the sources named now, those asked for before in the same output, and whether they still fit."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from omni_ray.prepare import readers, sources, store
 from omni_ray.prepare.budget import Share
 from omni_ray.prepare.options import Options
 from omni_ray.prepare.plan import SourcePlan, file_differences, make_plan, settings_differences
-from omni_ray.prepare.synthetic import synthetic_catalog
+from omni_ray.prepare.synthetic import BUILT_IN, synthetic_catalog
 from omni_ray.storage import Storage
 
 DEFAULT_CATALOG = "configs/catalog"
@@ -19,11 +19,17 @@ SYNTHETIC_FOLDER = f"{store.WORK}/synthetic"  # where `--dataset synthetic` make
 
 
 class Asked(NamedTuple):
-    """Sources in canonical order, the names that this run was given, and the category weights."""
+    """What a run is about; sources are in canonical order.
+
+    sources: what is prepared: everything that this output was ever asked for and the licence filter leaves in.
+    named: the names of those that this run was given.
+    remembered: with those that only the licence filter leaves out.
+    """
 
     sources: list[Source]
     named: frozenset[str]
     category_weights: dict[str, float]
+    remembered: list[Source]
 
     def shares(self) -> list[Share]:
         return [
@@ -56,36 +62,52 @@ def what_is_asked(options: Options, storage: Storage, synthetic_folder: str) -> 
     catalog = _catalog(options, synthetic_folder)
     known = list(catalog.of(options.modality))
     request = store.read_struct(storage, store.request_key(options.modality), store.Request)
-    earlier = [asked.source() for asked in request.sources] if request else []
+    earlier = [asked.source(storage) for asked in request.sources] if request else []
     named = _named(options, known, earlier)
-    asked_names = named | {source.name for source in earlier}
-    current = {source.name for source in known}
-    merged = [source for source in known if source.name in asked_names]
-    merged += [source for source in earlier if source.name not in current]
-    if options.license is not None:
-        merged = licensed(merged, options.license)
-        named &= {source.name for source in merged}
+    asked_before = {source.name for source in earlier}
+    remembered = merge([source for source in known if source.name in named | asked_before], earlier)
+    merged = remembered if options.license is None else licensed(remembered, options.license)
+    left = {source.name for source in merged}
+    named &= left
     if not merged or not named:
         raise UsageError(
             f"nothing to prepare: no {options.modality} source is left of --dataset {' '.join(options.datasets)}"
             + (f" under --license {options.license}" if options.license else "")
         )
-    weights = dict(request.category_weights) if request else {}
-    weights |= catalog.category_weights.get(options.modality, {})
-    return Asked(merged, frozenset(named), weights)
+    weights = _weights(options.modality, catalog, request.category_weights if request else {})
+    remembered = [source for source in remembered if source.name in left | asked_before]
+    return Asked(merged, frozenset(named), weights, remembered)
+
+
+def merge(current: Sequence[Source], earlier: Sequence[Source]) -> list[Source]:
+    """The canonical order: that of the catalog for its sources, of the requests so far for those of other catalogs.
+
+    `current` takes the places that its sources had in `earlier`, in its own order; each of its new sources comes after
+    the one that it follows in the catalog. So with one catalog the order is the catalog's whatever was asked for first,
+    and with several it does not depend on which came last.
+    """
+    names = [source.name for source in current]
+    placed = {source.name for source in earlier} & set(names)
+    known = iter([source for source in current if source.name in placed])
+    order = [next(known) if source.name in placed else source for source in earlier]
+    at = next((number for number, source in enumerate(order) if source.name in placed), len(order))
+    for source in current:
+        if source.name in placed:
+            at = order.index(source) + 1
+        else:
+            order.insert(at, source)
+            at += 1
+    return order
 
 
 def to_request(options: Options, asked: Asked, storage: Storage) -> store.Request:
-    """What to remember; sources that only this run's licence filter left out stay asked for."""
-    request = store.read_struct(storage, store.request_key(options.modality), store.Request)
-    present = {source.name for source in asked.sources}
-    hidden = [old for old in request.sources if old.entry["name"] not in present] if request else []
+    """What to remember."""
     return store.Request(
         max_bytes=options.max_bytes,
         min_bytes=options.min_bytes,
         dedup=options.dedup,
         license=options.license,
-        sources=[*(store.AskedSource.of(source) for source in asked.sources), *hidden],
+        sources=[store.AskedSource.of(source, storage) for source in asked.remembered],
         category_weights=asked.category_weights,
     )
 
@@ -107,7 +129,7 @@ def check_sources(modality: Modality, asked: Sequence[Source], storage: Storage)
         old = store.read_struct(storage, store.SourceFolder(modality, source.name).plan, SourcePlan)
         try:
             new = make_plan(source.settings(), sources.expand(source))
-            if old is None:
+            if new != old:
                 readers.check_fields(source, new.files)
         except SourceFailed as error:
             checked.append(Checked(source, old, None, str(error)))
@@ -126,13 +148,13 @@ def refuse_differences(checked: Iterable[Checked], resetting: frozenset[str], up
     lines: list[str] = []
     remedies: set[str] = set()
     for source, old, new, _ in checked:
-        if old is None or new is None or source.name in resetting:
+        if old is None or source.name in resetting:
             continue
-        settings = settings_differences(old.settings, new.settings)
+        settings = settings_differences(old.settings, make_plan(source.settings(), []).settings)
         lines += [f"  {source.name}: {line}" for line in settings]
         if settings:
             remedies.add(f"--reset --dataset {source.name} prepares it anew")
-        if source.name not in updating:
+        if new is not None and source.name not in updating:
             files = [line for found in file_differences(old.files, new.files).values() for line in found]
             lines += [f"  {source.name}: {line}" for line in files]
             if files:
@@ -165,9 +187,16 @@ def _catalog(options: Options, synthetic_folder: str) -> Catalog:
     return Catalog(sources=tuple(source for part in parts for source in part.sources), category_weights=weights)
 
 
+def _weights(modality: Modality, catalog: Catalog, earlier: Mapping[str, float]) -> dict[str, float]:
+    """Weights of categories: the catalog's for those that it has sources in, what was asked for before for others."""
+    decided = {source.category for source in catalog.of(modality) if source.defined_in != BUILT_IN}
+    kept = {category: weight for category, weight in earlier.items() if category not in decided}
+    return kept | catalog.category_weights.get(modality, {})
+
+
 def _named(options: Options, known: Sequence[Source], earlier: Sequence[Source]) -> set[str]:
     named: set[str] = set()
-    synthetic = {source.name for source in known if source.defined_in == "built in"}
+    synthetic = {source.name for source in known if source.defined_in == BUILT_IN}
     for dataset in options.datasets:
         if dataset == "all":
             found = {source.name for source in known} - synthetic

@@ -16,6 +16,7 @@ from omni_ray.prepare import assemble, combine, estimate, reset, store, syntheti
 from omni_ray.prepare.asking import (
     SYNTHETIC_FOLDER,
     Asked,
+    Checked,
     check_sources,
     refuse_differences,
     to_request,
@@ -28,6 +29,7 @@ from omni_ray.prepare.pipeline import Run, open_sources, states_of
 from omni_ray.prepare.progress import say
 from omni_ray.prepare.select import Selection
 from omni_ray.prepare.state import SourceState
+from omni_ray.prepare.synthetic import BUILT_IN
 from omni_ray.storage import Storage, open_storage
 
 
@@ -70,26 +72,29 @@ def prepare(options: Options) -> int:
     storage = open_storage(resolve_out(options.out))
     if options.dry_run:
         return _dry_run(options, storage)
-    if "synthetic" in options.datasets:
-        synthetic.write_raw_text(storage, SYNTHETIC_FOLDER)
-    asked = what_is_asked(options, storage, f"{storage.uri}/{SYNTHETIC_FOLDER}")
-    return prepare_again(options, storage, asked, lambda state: None)
+    folder = f"{storage.uri}/{SYNTHETIC_FOLDER}"
+    return prepare_again(options, storage, lambda: what_is_asked(options, storage, folder), lambda states: None)
 
 
-def prepare_again(options: Options, storage: Storage, asked: Asked, before_work: Callable[[SourceState], None]) -> int:
-    """Bring `asked` to its shares and write the outputs; `before_work` is called with every source once it is open."""
+def prepare_again(
+    options: Options,
+    storage: Storage,
+    ask: Callable[[], Asked],
+    before_work: Callable[[Sequence[SourceState]], None],
+) -> int:
+    """Bring what `ask` gives to its shares and write the outputs; `before_work` is called once the sources are open."""
     faults.arm()
-    resetting = asked.named if options.reset else frozenset()
-    updating = asked.named if options.update else frozenset()
-    checked = check_sources(options.modality, asked.sources, storage)
-    refuse_differences(checked, resetting, updating)
+    _check(options, ask(), storage)
     lease = Lease.acquire(storage, options.command)
     storage = storage.fenced(lease.check)
     try:
-        checked = check_sources(options.modality, asked.sources, storage)  # the holder before us may have changed it
-        refuse_differences(checked, resetting, updating)
-        if resetting:
-            reset.forget_sources(storage, options.modality, resetting)
+        asked = ask()  # the holder before us may have changed everything that was looked at
+        if any(source.defined_in == BUILT_IN for source in asked.sources):
+            synthetic.write_raw_text(storage, SYNTHETIC_FOLDER)
+        checked = _check(options, asked, storage)
+        if options.reset:
+            readable = {item.source.name for item in checked if not item.error}
+            reset.forget_sources(storage, options.modality, asked.named & readable)
             checked = check_sources(options.modality, asked.sources, storage)
         states = states_of(storage, options.modality, checked)
         estimate.check_space(storage, options, states)
@@ -99,20 +104,40 @@ def prepare_again(options: Options, storage: Storage, asked: Asked, before_work:
         storage.sweep(options.modality, only=[key for key in ours if key != unfinished])
         store.write_struct(storage, store.request_key(options.modality), to_request(options, asked, storage))
         open_sources(states, checked, lease)
-        for state in states:
-            before_work(state)
+        before_work(states)
         return _work(options, storage, asked, Run(storage, options.modality, asked, states, lease))
     finally:
         lease.release()
 
 
+def _check(options: Options, asked: Asked, storage: Storage) -> list[Checked]:
+    """Refuse what cannot be gone on with; nothing is written."""
+    checked = check_sources(options.modality, asked.sources, storage)
+    refuse_differences(
+        checked,
+        resetting=asked.named if options.reset else frozenset(),
+        updating=asked.named if options.update else frozenset(),
+    )
+    return checked
+
+
 def _dry_run(options: Options, storage: Storage) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        if "synthetic" in options.datasets:
+        raw = f"{storage.uri}/{SYNTHETIC_FOLDER}"
+        if "synthetic" in options.datasets and not any(storage.list(SYNTHETIC_FOLDER)):
+            raw = f"{folder}/raw"
             synthetic.write_raw_text(open_storage(folder), "raw")
-        asked = what_is_asked(options, storage, f"{folder}/raw")
+        asked = what_is_asked(options, storage, raw)
         checked = check_sources(options.modality, asked.sources, storage)
         print(estimate.plan_text(storage, options, asked, checked))
+        states = states_of(storage, options.modality, checked)
+        lost = {
+            item.source.name: [item.error]
+            for item, state in zip(checked, states, strict=True)
+            if item.error and not state.complete
+        }
+    if lost:
+        raise SourceFailed(_failures_text(lost, options.allow_partial))
     return 0
 
 
@@ -124,13 +149,25 @@ def _work(options: Options, storage: Storage, asked: Asked, run: Run) -> int:
         stack.callback(run.close)
         run_tasks = _tasks_runner(stack, options)
         selection = run.complete(options.max_bytes, options.dedup == "exact", run_tasks)
-        failed = {name: state.failures for name, state in run.states.items() if state.failures}
+        failed = _failed(options, asked, run, selection)
         _write_outputs(options, storage, asked, run, selection, failed, run_tasks)
     _explain(options, selection)
     if failed:
         raise SourceFailed(_failures_text(failed, options.allow_partial))
     _check_minimum(options, selection)
     return 0
+
+
+def _failed(options: Options, asked: Asked, run: Run, selection: Selection) -> dict[str, list[str]]:
+    """Errors of the sources whose share lacks something; and of those that were to be looked at anew."""
+    anew = asked.named if options.reset or options.update else frozenset()
+    failed = {}
+    for name, state in run.states.items():
+        if state.failures and (name in selection.needs_more or name in anew):
+            failed[name] = state.failures
+        elif state.failures:
+            say(f"{name}: its share is complete all the same: {state.failures[0]}")
+    return failed
 
 
 def _tasks_runner(stack: ExitStack, options: Options) -> RunTasks:

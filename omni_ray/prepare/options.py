@@ -19,20 +19,20 @@ class Options:
     modality: Modality
     datasets: tuple[str, ...]
     out: str
-    catalog: str | None
-    min_bytes: int
     max_bytes: int
-    min_asked: bool
     combine: bool
-    allow_partial: bool
-    reset: bool
-    update: bool
-    dry_run: bool
     dedup: str
     license: str | None
     address: str
     workers: int | None
     command: str
+    catalog: str | None = None
+    min_bytes: int = 0
+    min_asked: bool = False
+    allow_partial: bool = False
+    reset: bool = False
+    update: bool = False
+    dry_run: bool = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the Ray cluster: that of RAY_ADDRESS or `ray start`, else a local one (auto, the default); always a "
         "local one; or the one named",
     )
-    parser.add_argument("--workers", type=_positive, metavar="N", help="CPUs of a local cluster (default: all)")
+    parser.add_argument("--workers", type=positive, metavar="N", help="CPUs of a local cluster (default: all)")
 
 
 def parse_modality(name: str) -> Modality:
@@ -174,7 +174,8 @@ def _gigabytes(text: str) -> Decimal:
     return value
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An argparse type: a whole number of 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of 1 or more")
     return int(text)

@@ -71,7 +71,7 @@ class Run:
             out=storage.location,
             modality=modality,
             epoch=lease.epoch,
-            sources={name: store.AskedSource.of(state.source) for name, state in self.states.items()},
+            sources={name: store.AskedSource.of(state.source, storage) for name, state in self.states.items()},
             settings={name: state.plan.fingerprint for name, state in self.states.items()},
         )
 
@@ -175,10 +175,9 @@ class Run:
 
 
 def _samples(state: SourceState) -> Samples:
-    """A source that failed keeps its share reserved: what may still come is not known."""
     samples = state.samples()
     state.committed_samples.save(SPILL_SAMPLES)
-    return samples._replace(complete=samples.complete and not state.failures)
+    return samples
 
 
 def _weight(task: Task) -> int:

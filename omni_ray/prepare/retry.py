@@ -1,11 +1,16 @@
 """`omni-ray retry`: take quarantined records up again.
 
 The blocks that hold them are decoded once more, whole; what was quarantined for a cause that has gone (a codec that is
-installed now, a disk that is mended) comes in at its place, and the outputs end as those of a fresh run.
+installed now, a disk that is mended) comes in at its place, and the outputs end as those of a fresh run. The ledger
+says which blocks were revoked for a retry, so a killed one goes on with the same command.
 """
 
+from collections.abc import Sequence
+
 from omni_ray.catalog import Modality
-from omni_ray.errors import UsageError
+from omni_ray.errors import SourceFailed, UsageError
+from omni_ray.faults import stop_here
+from omni_ray.ledger import Receipt
 from omni_ray.prepare import combine, command
 from omni_ray.prepare.corpus_index import CORPUS
 from omni_ray.prepare.options import Options
@@ -20,12 +25,14 @@ def retry(storage: Storage, modality: Modality, reason: str, address: str, worke
 
     Raises:
         UsageError: where no record is quarantined under that reason.
+        SourceFailed: for sources with such records that cannot be read now; they are left as they are.
     """
     request = load_request(storage, modality)
-    asked = asked_of(request)
+    asked = asked_of(request, storage)
     states = load_states(storage, modality, asked)
     before = _count(states, reason)
-    if not before:
+    going_on = any(state.committed.undone(_why(reason)) for state in states.values())
+    if not before and not going_on:
         reasons = sorted({name for state in states.values() for r in state.decoded() for name in r.quarantined})
         raise UsageError(
             f"--reason {reason}: nothing is quarantined under it; reasons there are: {', '.join(reasons) or 'none'}"
@@ -35,34 +42,49 @@ def retry(storage: Storage, modality: Modality, reason: str, address: str, worke
         modality=modality,
         datasets=tuple(sorted(asked.named)),
         out=storage.uri,
-        catalog=None,
-        min_bytes=0,
         max_bytes=request.max_bytes,
-        min_asked=False,
         combine=CORPUS in made or not made,
-        allow_partial=False,
-        reset=False,
-        update=False,
-        dry_run=False,
         dedup=request.dedup,
         license=request.license,
         address=address,
         workers=workers,
         command=f"retry --out {storage.uri} --reason {reason}",
     )
-    code = command.prepare_again(options, storage, asked, lambda state: revoke(state, reason))
+    unread: list[str] = []
+
+    def take_up(states: Sequence[SourceState]) -> None:
+        unread.extend(f"  {state.source.name}: {state.failures[0]}" for state in states if not _revoke(state, reason))
+
+    code = command.prepare_again(options, storage, lambda: asked_of(load_request(storage, modality), storage), take_up)
     after = _count(load_states(storage, modality, asked), reason)
-    say(f"{before - after:,} of {before:,} records quarantined as {reason} are in now; {after:,} stay quarantined")
+    if going_on:
+        say(f"{after:,} records stay quarantined as {reason}")
+    else:
+        say(f"{before - after:,} of {before:,} records quarantined as {reason} are in now; {after:,} stay quarantined")
+    if unread:
+        raise SourceFailed("not taken up again, because these sources cannot be read now:\n" + "\n".join(unread))
     return code
 
 
-def revoke(state: SourceState, reason: str) -> None:
-    """Make the blocks undone that hold records quarantined under `reason`."""
-    if state.ledger is None:
-        return
-    blocks = {r.block for r in state.decoded() if reason in r.quarantined or (reason == "all" and r.quarantined)}
-    state.ledger.revoke(blocks, f"retry of {reason}")
-    state.ledger.sync()
+def _revoke(state: SourceState, reason: str) -> bool:
+    """Make the blocks undone that hold records quarantined under `reason`; False, and nothing done, where the source
+    cannot be read."""
+    blocks = {receipt.block for receipt in state.decoded() if _has(receipt, reason)}
+    if blocks and state.failures:
+        return False
+    if blocks and state.ledger is not None:
+        state.ledger.revoke(blocks, _why(reason))
+        state.ledger.sync()
+        stop_here("planning")
+    return True
+
+
+def _why(reason: str) -> str:
+    return f"retry of {reason}"
+
+
+def _has(receipt: Receipt, reason: str) -> bool:
+    return reason in receipt.quarantined or (reason == "all" and bool(receipt.quarantined))
 
 
 def _count(states: dict[str, SourceState], reason: str) -> int:

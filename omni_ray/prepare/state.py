@@ -89,9 +89,9 @@ class SourceState:
 
     @property
     def complete(self) -> bool:
-        """Whether every block that the source has is committed."""
+        """Whether every block that the source has is committed; never of one whose files nobody has seen yet."""
         self.prefix()
-        return self._at_end
+        return self._at_end and bool(self.plan.files)
 
     def samples(self) -> Samples:
         """Sizes and hashes of the prefix's samples."""

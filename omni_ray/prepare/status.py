@@ -35,12 +35,11 @@ def load_request(storage: Storage, modality: Modality) -> store.Request:
     return request
 
 
-def asked_of(request: store.Request) -> Asked:
+def asked_of(request: store.Request, storage: Storage) -> Asked:
     """The sources of a request that its licence expression leaves in."""
-    sources = [asked.source() for asked in request.sources]
-    if request.license is not None:
-        sources = licensed(sources, request.license)
-    return Asked(sources, frozenset(source.name for source in sources), request.category_weights)
+    remembered = [asked.source(storage) for asked in request.sources]
+    sources = remembered if request.license is None else licensed(remembered, request.license)
+    return Asked(sources, frozenset(source.name for source in sources), request.category_weights, remembered)
 
 
 def load_states(
@@ -59,17 +58,14 @@ def load_states(
 
 def current_selection(request: store.Request, asked: Asked, states: dict[str, SourceState]) -> Selection:
     """The cut of what is committed now, under the budget that was asked for last."""
-    samples = {}
-    for name, state in states.items():
-        found = state.samples()
-        samples[name] = found._replace(complete=found.complete and not state.failures)
+    samples = {name: state.samples() for name, state in states.items()}
     return select(request.max_bytes, asked.shares(), samples, request.dedup == "exact")
 
 
 def show_status(storage: Storage, modality: Modality) -> None:
     """Print the table to stdout."""
     request = load_request(storage, modality)
-    asked = asked_of(request)
+    asked = asked_of(request, storage)
     states = load_states(storage, modality, asked)
     selection = current_selection(request, asked, states)
     console = Console()

@@ -52,19 +52,25 @@ ROWS_SCHEMA = pa.schema(
 
 
 class AskedSource(msgspec.Struct, frozen=True):
-    """A source as it was when a run last asked for it; enough to read it again without its catalog."""
+    """A source as it was when a run last asked for it; enough to read it again without its catalog.
+
+    `base` is relative to the output where it lies below it, so that an output can be moved with what is inside.
+    """
 
     entry: dict[str, Any]
     base: str
     defined_in: str
 
     @classmethod
-    def of(cls, source: Source) -> "AskedSource":
-        return cls(source.model_dump(mode="json"), str(source.base.absolute()), source.defined_in)
+    def of(cls, source: Source, storage: Storage) -> "AskedSource":
+        base, out = source.base.absolute(), Path(storage.location)
+        inside = base.relative_to(out) if base.is_relative_to(out) else base
+        return cls(source.model_dump(mode="json"), str(inside), source.defined_in)
 
-    def source(self) -> Source:
+    def source(self, storage: Storage) -> Source:
         entry = {**self.entry, "url": tuple(self.entry["url"])}
-        return Source.model_validate({**entry, "base": Path(self.base), "defined_in": self.defined_in})
+        base = Path(storage.location) / self.base
+        return Source.model_validate({**entry, "base": base, "defined_in": self.defined_in})
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -46,7 +46,7 @@ def verify(storage: Storage, modality: Modality) -> Proof:
         UsageError: where nothing was prepared.
     """
     request = load_request(storage, modality)
-    asked = asked_of(request)
+    asked = asked_of(request, storage)
     states = load_states(storage, modality, asked, trusting_files=False)
     problems = [problem for state in states.values() for problem in _source_problems(state)]
     if problems:

@@ -80,7 +80,7 @@ class _Context:
         self.work = work
         self.task = task
         self.storage = open_storage(work.out)
-        self.source: Source = work.sources[task.source].source()
+        self.source: Source = work.sources[task.source].source(self.storage)
         self.folder = store.SourceFolder(work.modality, task.source)
         self.settings = work.settings[task.source]
         self.tag = output_tag(self.settings, task.file)

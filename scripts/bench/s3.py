@@ -248,7 +248,7 @@ def plant(out: str, source: Source, receipts: int) -> None:
     samples = CommittedSamples(Planted(out, table), folder.samples)
     samples.extend(made)
     samples.save()
-    asked = store.AskedSource.of(source)
+    asked = store.AskedSource.of(source, out)
     request = store.Request(max_bytes=10**12, min_bytes=0, dedup="exact", license=None, sources=[asked])
     store.write_struct(storage, store.request_key("text"), request)
 

@@ -135,7 +135,7 @@ def simulated(storage: Storage, count: int) -> pipeline.Run:
         for at in range(0, count, FILE_BLOCKS)
     ]
     checked = [Checked(source, None, make_plan(source.settings(), files), "")]
-    asked = Asked([source], frozenset({source.name}), {})
+    asked = Asked([source], frozenset({source.name}), {}, [source])
     assert asked.shares()[0].weight == Fraction(1)
     lease = Lease.acquire(storage, "scale")
     states = pipeline.states_of(storage, "text", checked)
@@ -197,7 +197,7 @@ def plan_again(out: str) -> None:
     storage = open_storage(out)
     began = time.perf_counter()
     request = status.load_request(storage, "text")
-    asked = status.asked_of(request)
+    asked = status.asked_of(request, storage)
     states = status.load_states(storage, "text", asked)
     status.current_selection(request, asked, states)
     for state in states.values():

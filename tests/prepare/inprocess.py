@@ -40,6 +40,11 @@ def prepare(out: Path, catalog: Path, *arguments: str) -> int:
     return cli.main(["prepare", "text", "--out", str(out), "--catalog", str(catalog), *arguments])
 
 
+def omni(name: str, out: Path, *arguments: str) -> int:
+    """An `omni-ray` command on `out`; the exit code."""
+    return cli.main([name, *arguments, "--out", str(out)])
+
+
 def killed(out: Path, at: str, *arguments: str) -> None:
     """Run a command that is to be killed at a point of the crash table."""
     done = subprocess.run(

@@ -21,6 +21,7 @@ from omni_ray.storage import Storage
 
 BLOCK_BYTES = 256 << 10  # small, so that a run of a few seconds has many blocks
 LICENSE = "CC0-1.0"
+BUILT_IN = "built in"  # where the sources are defined, instead of a catalog file
 DOCUMENTS, DIALOGUES, PROBLEMS, CALLS = 400, 3000, 4000, 3500  # records of the four sources
 _REPEATED = 97  # every so many records one comes again
 _SHORT = 211  # ... one is too short to be a sample
@@ -67,7 +68,7 @@ def _source(
         fields=dict(fields),
         block_bytes=BLOCK_BYTES,
         base=Path() if remote else Path(folder),
-        defined_in="built in",
+        defined_in=BUILT_IN,
     )
 
 
