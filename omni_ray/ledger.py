@@ -83,10 +83,6 @@ class LedgerState(NamedTuple):
     sealed: dict[str, int]  # valid bytes of each log
     revoked: dict[str, str]  # why each block was revoked last, if it ever was
 
-    def undone(self, why: str) -> list[str]:
-        """Blocks that were revoked for this reason and are not done again."""
-        return [block for block, reason in self.revoked.items() if reason == why and not self.done(block)]
-
     def done(self, block: str) -> bool:
         receipts = self.receipts.get(block)
         return receipts is not None and receipts[-1].cursor is None

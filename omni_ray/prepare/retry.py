@@ -2,7 +2,7 @@
 
 The blocks that hold them are decoded once more, whole; what was quarantined for a cause that has gone (a codec that is
 installed now, a disk that is mended) comes in at its place, and the outputs end as those of a fresh run. The ledger
-says which blocks were revoked for a retry, so a killed one goes on with the same command.
+says which blocks were revoked for a retry, so the same command goes on with a killed one, and may be given once more.
 """
 
 from collections.abc import Sequence
@@ -24,15 +24,15 @@ def retry(storage: Storage, modality: Modality, reason: str, address: str, worke
     """Decode again every block with records quarantined under `reason` ("all" for any); the exit code.
 
     Raises:
-        UsageError: where no record is quarantined under that reason.
+        UsageError: where no record is quarantined under that reason, and none was taken up again before.
         SourceFailed: for sources with such records that cannot be read now; they are left as they are.
     """
     request = load_request(storage, modality)
     asked = asked_of(request, storage)
     states = load_states(storage, modality, asked)
     before = _count(states, reason)
-    going_on = any(state.committed.undone(_why(reason)) for state in states.values())
-    if not before and not going_on:
+    again = any(_why(reason) in state.committed.revoked.values() for state in states.values())
+    if not before and not again:
         reasons = sorted({name for state in states.values() for r in state.decoded() for name in r.quarantined})
         raise UsageError(
             f"--reason {reason}: nothing is quarantined under it; reasons there are: {', '.join(reasons) or 'none'}"
@@ -57,10 +57,8 @@ def retry(storage: Storage, modality: Modality, reason: str, address: str, worke
 
     code = command.prepare_again(options, storage, lambda: asked_of(load_request(storage, modality), storage), take_up)
     after = _count(load_states(storage, modality, asked), reason)
-    if going_on:
-        say(f"{after:,} records stay quarantined as {reason}")
-    else:
-        say(f"{before - after:,} of {before:,} records quarantined as {reason} are in now; {after:,} stay quarantined")
+    came_in = f"{before - after:,} of {before:,} records quarantined as {reason} are in now; " if before else ""
+    say(f"{came_in}{after:,} records stay quarantined as {reason}")
     if unread:
         raise SourceFailed("not taken up again, because these sources cannot be read now:\n" + "\n".join(unread))
     return code
