@@ -154,6 +154,8 @@ def _work(options: Options, storage: Storage, asked: Asked, run: Run) -> int:
     _explain(options, selection)
     if failed:
         raise SourceFailed(_failures_text(failed, options.allow_partial))
+    for state in run.states.values():
+        reset.remove_superseded(state)
     _check_minimum(options, selection)
     return 0
 
@@ -242,7 +244,10 @@ def _failures_text(failed: dict[str, list[str]], partial: bool) -> str:
 
 
 def _check_minimum(options: Options, selection: Selection) -> None:
-    if selection.size >= options.min_bytes:
+    """Say so, or fail, where the sources hold less than the minimum. A budget that is filled as far as whole samples
+    fill it is no such case, however close below it the minimum is."""
+    filled = any(cut.state == "filled" for cut in selection.cuts.values())
+    if filled or selection.size >= options.min_bytes:
         return
     dry = ", ".join(name for name, cut in selection.cuts.items() if cut.state == "dry") or "none"
     got = f"{selection.size / GB:.6g} GB is below the minimum of {options.min_bytes / GB:g} GB"

@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-gb",
         type=_gigabytes,
         metavar="GB",
-        help="warn below this many GB (10^9 bytes of sample data) per modality; exit code 3 if typed and missed "
+        help="warn where the sources hold less than this many GB (10^9 bytes of sample data) per modality; exit code 3 "
+        "if typed; a budget filled to whole samples is not less "
         f"(default: {DEFAULT_MIN_GB})",
     )
     parser.add_argument(

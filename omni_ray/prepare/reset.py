@@ -1,10 +1,11 @@
-"""Forgetting what was prepared: `--reset`. Only files that omni_ray made are deleted."""
+"""Deleting what was prepared: all of a source (`--reset`), or what nothing names any more; only files that we made."""
 
 import re
 from collections.abc import Iterable
 
 from omni_ray.catalog import Modality
 from omni_ray.prepare import combine
+from omni_ray.prepare.state import SourceState
 from omni_ray.prepare.store import SourceFolder
 from omni_ray.storage import Storage, is_temporary
 
@@ -34,6 +35,15 @@ def forget_sources(storage: Storage, modality: Modality, names: Iterable[str]) -
         if len(ours) == len(keys):
             storage.delete_tree(folder.root)
         combine.forget_dataset(storage, name)
+
+
+def remove_superseded(state: SourceState) -> None:
+    """Delete the blocks and indexes of a source that no receipt names: of files as they were before an update, of what
+    was decoded again, of tasks that were killed before their receipt."""
+    committed = (receipt for receipts in state.committed.receipts.values() for receipt in receipts)
+    named = {output.key for receipt in committed for output in receipt.outputs.values()}
+    stored = [stat.key for part in ("blocks", "index") for stat in state.storage.list(f"{state.folder.root}/{part}")]
+    state.storage.delete_many([key for key in stored if key not in named and is_ours(state.folder, key)])
 
 
 def is_ours(folder: SourceFolder, key: str) -> bool:
