@@ -20,14 +20,16 @@ from omni_ray.prepare.assemble import RunTasks
 from omni_ray.prepare.plan import DecodeTask, IndexTask, block_id, index_id, make_plan, next_tasks
 from omni_ray.prepare.progress import Line, Progress, say
 from omni_ray.prepare.records import Cut
-from omni_ray.prepare.samples import SPILL_SAMPLES
-from omni_ray.prepare.select import Samples, Selection, select
+from omni_ray.prepare.select import Selection, select
 from omni_ray.prepare.state import SourceState
 from omni_ray.prepare.work import Failed, Report, Task, Work
 from omni_ray.storage import Storage
 
 SYNC_SECONDS = 1.0  # a kill loses receipts of at most this long
 ROUND_TASKS = 1 << 14  # of all sources: enough that the end of a round, where CPUs wait, is nothing beside the rest
+FILE_RECEIPTS = (
+    2048  # between two writes of what is known of the samples: a killed run reads about as many tables again
+)
 LEAST_TASKS = 8  # a source gives at least so many to a round, so that no CPU waits for the next one
 
 
@@ -83,12 +85,12 @@ class Run:
             tasks = [task for state in hungry for task in self._next_tasks(state, selection, len(hungry))]
             if not tasks:
                 for state in self.states.values():
-                    state.committed_samples.save()
+                    state.file_samples()
                 return selection
             self._round(tasks, selection, run_tasks)
 
     def selection(self, max_bytes: int, dedup: bool) -> Selection:
-        samples = {name: _samples(state) for name, state in self.states.items()}
+        samples = {name: state.samples() for name, state in self.states.items()}
         return select(max_bytes, self._shares, samples, dedup)
 
     def close(self) -> None:
@@ -129,11 +131,15 @@ class Run:
         with progress.shown():
             synced = time.monotonic()
             try:
-                for data in run_tasks(self._work, encoded):
+                for number, data in enumerate(run_tasks(self._work, encoded), 1):
                     self._take(msgspec.msgpack.decode(data, type=Report), progress)
                     if time.monotonic() - synced >= SYNC_SECONDS:
                         self._sync()
                         synced = time.monotonic()
+                    if number % FILE_RECEIPTS == 0:
+                        self._sync()
+                        for state in self.states.values():
+                            state.file_samples()
             finally:
                 self._sync()
 
@@ -172,12 +178,6 @@ class Run:
         size = sum(receipt.bytes for receipt in receipts)
         goal = state.input_bytes() if cut.quota is None else min(cut.quota, max(state.input_bytes(), size))
         return Line(name, done, total, sum(receipt.samples for receipt in receipts), size, goal, size)
-
-
-def _samples(state: SourceState) -> Samples:
-    samples = state.samples()
-    state.committed_samples.save(SPILL_SAMPLES)
-    return samples
 
 
 def _weight(task: Task) -> int:

@@ -20,7 +20,7 @@ from omni_ray.ledger import Receipt
 from omni_ray.prepare import store
 from omni_ray.storage import Storage
 
-SPILL_SAMPLES = 1 << 22  # held in memory before they go to a file: 84 MB
+FILE_SAMPLES = 1 << 22  # of a file that is not made larger any more: 84 MB
 CHUNK_SAMPLES = 1 << 20
 _SIZE, _HASH, _DIGEST = 4, 16, 32  # bytes of each
 _NAME = re.compile(r"(\d{10})-(\d{10})-(\d+)\.([0-9a-f]{16})\.bin")
@@ -77,12 +77,12 @@ class CommittedSamples:
             yield from self._hashes_of(file)
         yield from (hashes for _, hashes in self._fresh)
 
-    def save(self, least: int = 1) -> None:
-        """Put what no file covers into one, if it has `least` samples; small files before it are taken in."""
+    def save(self) -> None:
+        """Put what no file covers into one, if there is anything; small files before it are taken in."""
         samples = sum(len(sizes) for sizes, _ in self._fresh)
-        if samples < least or self._files is None:
+        if not samples or self._files is None:
             return
-        while self._files and self._files[-1].samples <= min(samples, SPILL_SAMPLES - samples):
+        while self._files and self._files[-1].samples <= min(samples, FILE_SAMPLES - samples):
             last, sizes = self._files.pop(), self._filed.pop()
             self._fresh.insert(0, (sizes, np.concatenate(list(self._hashes_of(last)))))
             self._fresh_from = last.first

@@ -98,6 +98,11 @@ class SourceState:
         self.committed_samples.extend(self.prefix())
         return Samples(self.committed_samples.sizes(), self.committed_samples.hashes, self.complete)
 
+    def file_samples(self) -> None:
+        """Put what is known of the prefix's samples into files, for the next run and to free memory."""
+        self.committed_samples.extend(self.prefix())
+        self.committed_samples.save()
+
     def missing(self) -> Iterator[tuple[Place, InputFile, Cut | None]]:
         """All blocks from the first one that is not committed on."""
         self.prefix()

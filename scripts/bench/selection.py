@@ -23,7 +23,7 @@ import pyarrow as pa
 from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare import store
 from omni_ray.prepare.budget import Share
-from omni_ray.prepare.samples import SPILL_SAMPLES, CommittedSamples
+from omni_ray.prepare.samples import CommittedSamples
 from omni_ray.prepare.select import Samples, select
 from omni_ray.storage import Storage, open_storage
 from scripts.bench import _measure
@@ -60,7 +60,7 @@ def write(folder: str, samples: int, duplicates: float) -> None:
         receipts = receipts_of(source, samples)
         for end in range(1, len(receipts) + 1):
             committed.extend(receipts[:end])
-            committed.save(SPILL_SAMPLES)
+            committed.save()
         committed.save()
 
 

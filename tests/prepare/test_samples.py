@@ -91,7 +91,7 @@ def test_a_file_that_does_not_fit_is_not_used(tmp_path: Path, damage: str) -> No
 
 
 def test_many_samples_go_to_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "SPILL_SAMPLES", 10)
+    monkeypatch.setattr(samples, "FILE_SAMPLES", 10)
     monkeypatch.setattr(samples, "CHUNK_SAMPLES", 4)
     storage = LocalStorage(tmp_path)
     receipts = [receipt(storage, number, 6) for number in range(5)]
