@@ -23,7 +23,7 @@ from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare import store
 from omni_ray.storage import Assembly, PartStat, Slice, Storage, open_storage
 
-PART_BYTES = 32 << 20  # of a part that is sent, at least; a worker holds one and one more segment
+PART_BYTES = 32 << 20  # of a part, at least; a worker holds one and one more segment
 MOST_PARTS = 9000  # below the 10,000 that S3 takes
 PLAN_VERSION = 1  # raised whenever the same selection would be divided otherwise
 ATTEMPTS = 3
@@ -99,13 +99,14 @@ def stretch_of(receipt: Receipt, sizes: npt.NDArray[np.integer], mask: npt.NDArr
 def plan_parts(stretches: Iterable[Stretch], least: int) -> Iterator[Part]:
     """Divide into parts of at least `least` bytes, but for the last; a stretch is never divided.
 
-    A large one without gaps is a part of its own, so that the store can copy it; the others are gathered.
+    A large one without gaps is a part of its own, which the store copies in one request. Others are gathered, so that
+    few requests send them, until there are PART_BYTES or a large one follows.
     """
     number = 1
     gathered: list[Stretch] = []
     size = 0
     for stretch in stretches:
-        alone = stretch.rows is None and stretch.length >= least
+        alone = is_copied([stretch], least)
         if gathered and size >= (least if alone else max(PART_BYTES, least)):
             yield Part(number, gathered)
             number, gathered, size = number + 1, [], 0
@@ -116,6 +117,12 @@ def plan_parts(stretches: Iterable[Stretch], least: int) -> Iterator[Part]:
             number, gathered, size = number + 1, [], 0
     if gathered:
         yield Part(number, gathered)
+
+
+def is_copied(stretches: Sequence[Stretch], least: int) -> bool:
+    """Whether a part is copied inside the store; below PART_BYTES more than one stretch goes into one request."""
+    only = stretches[0]
+    return len(stretches) == 1 and only.rows is None and only.length >= max(PART_BYTES, least)
 
 
 def assemble(
@@ -183,7 +190,7 @@ class PartWork(msgspec.Struct, frozen=True):
         assembly = storage.assembly(self.key, self.token)
         assert assembly is not None
         only = part.stretches[0]
-        if _is_copied(part, self.least):
+        if is_copied(part.stretches, self.least):
             return assembly.copy_part(part.number, Slice(only.text.key, only.text.offset + only.start, only.length))
         return assembly.put_part(part.number, b"".join(chosen_text(storage, stretch) for stretch in part.stretches))
 
@@ -233,10 +240,6 @@ def _is_there(part: Part, stat: PartStat | None) -> bool:
     return stat is not None and stat.size == part.size
 
 
-def _is_copied(part: Part, least: int) -> bool:
-    return len(part.stretches) == 1 and part.stretches[0].rows is None and part.size >= least
-
-
 def _weight(part: Part, least: int) -> int:
     """Copying costs a worker one request."""
-    return 1 if _is_copied(part, least) else part.size
+    return 1 if is_copied(part.stretches, least) else part.size

@@ -91,8 +91,7 @@ class _Context:
         writers = []
         try:
             for key, content in objects.items():
-                writers.append(self.storage.writer(key))
-                writers[-1].write(content)
+                writers.append(self.storage.staged(key, content))
             stop_here("decoding" if self.task.kind == "decode" else "indexing")
             if not is_current(self.storage, self.work.epoch):
                 raise LeaseLost(f"{self.work.out}: another run took over")

@@ -160,6 +160,16 @@ class Storage(ABC):
     @abstractmethod
     def writer(self, key: str) -> Writer: ...
 
+    def staged(self, key: str, data: bytes) -> Writer:
+        """A writer that holds all of its data already."""
+        writer = self.writer(key)
+        try:
+            writer.write(data)
+        except BaseException:
+            writer.abort()
+            raise
+        return writer
+
     def assembly(self, key: str, token: str = "") -> Assembly | None:
         """An object to be made in parts, a new one or that of `token`; None where one writer is as good."""
         return None

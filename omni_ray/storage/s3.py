@@ -29,7 +29,7 @@ from omni_ray.storage.s3_client import (
 )
 from omni_ray.storage.s3_log import S3Appender, read_segments, to_logs
 from omni_ray.storage.s3_parts import S3Assembly
-from omni_ray.storage.s3_streams import RangeReader, S3Writer, abort_upload
+from omni_ray.storage.s3_streams import RangeReader, S3Writer, StagedPut, abort_upload
 
 DELETE_AT_ONCE = 1000  # keys in one request, the most that S3 takes
 
@@ -118,6 +118,9 @@ class S3Storage(Storage):
 
     def writer(self, key: str) -> Writer:
         return S3Writer(self, key)
+
+    def staged(self, key: str, data: bytes) -> Writer:
+        return StagedPut(self, key, data)
 
     def assembly(self, key: str, token: str = "") -> Assembly:
         return S3Assembly(self, key, token)

@@ -132,6 +132,27 @@ class RangeReader(io.RawIOBase):
         self._ahead.clear()
 
 
+class StagedPut(Writer):
+    """What is in memory as a whole is one PUT, however large (up to the 5 GB that S3 takes)."""
+
+    def __init__(self, storage: "S3Storage", key: str, data: bytes) -> None:
+        self._storage = storage
+        self._key = key
+        self._data = data
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._data += data
+
+    def append_slice(self, part: Slice) -> None:
+        self._data += self._storage.read(*part)
+
+    def commit(self) -> None:
+        self._storage.put(self._key, self._data)
+
+    def abort(self) -> None:
+        return None
+
+
 class S3Writer(Writer):
     """One PUT where all of it fits a part; a multipart upload, parts in parallel, where it does not."""
 

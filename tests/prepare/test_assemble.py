@@ -37,11 +37,12 @@ def test_parts_hold_everything_once_in_order_and_are_large_enough(given_stretche
     assert all(part.stretches for part in parts)
 
 
-def test_what_is_large_and_whole_is_copied_alone() -> None:
+def test_what_is_large_and_whole_is_copied_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assemble, "PART_BYTES", LEAST)
     drawn = [(LEAST, False), (LEAST, True), (LEAST, False), (5, False), (LEAST, False), (LEAST, False)]
     parts = list(plan_parts([stretch(n, length, gaps) for n, (length, gaps) in enumerate(drawn)], LEAST))
     assert [len(part.stretches) for part in parts] == [1, 1, 1, 2, 1]
-    assert [assemble._is_copied(part, LEAST) for part in parts] == [True, False, True, False, True]
+    assert [assemble.is_copied(part.stretches, LEAST) for part in parts] == [True, False, True, False, True]
 
 
 @settings(deadline=None)  # a disk may take its time

@@ -162,6 +162,15 @@ def test_what_is_written_in_parts_is_read_in_ranges(storage: S3Storage, proxy: P
     assert not uploads()
 
 
+def test_what_is_staged_whole_is_one_put_at_its_commit(storage: S3Storage, proxy: Proxy) -> None:
+    staged = storage.staged("block", DATA)
+    assert proxy.count() == {}
+    staged.commit()
+    staged.abort()
+    assert proxy.count() == {"PUT": 1}
+    assert storage.read("block") == DATA
+
+
 def test_append_slice_copies_exactly(storage: S3Storage) -> None:
     storage.put("block", DATA[:20_000_000])
     writer = storage.writer("joined")

@@ -37,7 +37,8 @@ def read_cut(
         DataError: where the file is no longer the one that was planned.
     """
     position, at = (int(part) for part in cursor.split(":")) if cursor else (cut.start, -1)
-    region = (cut.start, cut.stop) if cut.unit in ("bytes", "aligned", "whole") and not cut.member else (0, 0)
+    in_bytes = cut.unit in ("bytes", "aligned", "whole") and not cut.member
+    region = (max(cut.start - 1, 0), cut.stop) if in_bytes else (0, 0)  # the byte before tells whether a line begins
     with opened(source, file, seek_points, observe, region=region) as content:
         reading = _Reading(content, source, layout_of(source, file), members, step_bytes)
         if cut.unit != "members":
