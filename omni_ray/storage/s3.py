@@ -102,7 +102,7 @@ class S3Storage(Storage):
                         raise
             raise Refused(
                 f"{self.uri}: this endpoint ignores conditional writes ({', '.join(condition)}), without which two "
-                "runs could write the same output; use a store that has them (AWS S3, MinIO, Ceph, R2) or a folder"
+                "runs could write the same output; use a store that has them (as AWS S3 and MinIO) or a folder"
             )
 
     def _put_if(self, key: str, data: bytes, **condition: str) -> None:

@@ -1,20 +1,28 @@
 """An object that many processes make together: one multipart upload."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from omni_ray.storage.base import Assembly, PartStat, Slice
 from omni_ray.storage.s3_client import client, code_of, naming
-from omni_ray.storage.s3_streams import MIN_PART_BYTES, abort_upload, complete_upload, create_upload, upload_part
+from omni_ray.storage.s3_streams import (
+    CHECKSUM,
+    MIN_PART_BYTES,
+    abort_upload,
+    complete_upload,
+    create_upload,
+    named_part,
+    upload_part,
+)
 
 if TYPE_CHECKING:
     from omni_ray.storage.s3 import S3Storage
 
 
 class S3Assembly(Assembly):
-    """The token is the upload's id."""
+    """The token is the upload's id; a tag is a part's ETag, and its CRC where the store told one."""
 
     least_bytes = MIN_PART_BYTES
 
@@ -39,14 +47,14 @@ class S3Assembly(Assembly):
         with naming(self._uri):
             pages = client().get_paginator("list_parts").paginate(**self._target, UploadId=self.token)
             return {
-                part["PartNumber"]: PartStat(part["Size"], part["ETag"])
+                part["PartNumber"]: PartStat(part["Size"], _tag(part))
                 for page in pages
                 for part in page.get("Parts", ())
             }
 
     def put_part(self, number: int, data: bytes) -> str:
         with naming(self._uri):
-            return str(upload_part(self._target, self.token, number, data)["ETag"])
+            return _tag(upload_part(self._target, self.token, number, data))
 
     def copy_part(self, number: int, part: Slice) -> str:
         with naming(self._storage.uri_of(part.key)):
@@ -57,16 +65,21 @@ class S3Assembly(Assembly):
                 CopySource=self._storage.target(part.key),
                 CopySourceRange=f"bytes={part.start}-{part.start + part.length - 1}",
             )
-            return str(done["CopyPartResult"]["ETag"])
+            return _tag(done["CopyPartResult"])
 
     def commit(self, tags: Mapping[int, str]) -> None:
         if not tags:  # an upload has a part at least
             self._storage.put(self._key, b"")
             self.abort()
             return
-        parts = [{"PartNumber": number, "ETag": tags[number]} for number in sorted(tags)]
+        told = {number: dict(zip(("ETag", CHECKSUM), tags[number].split(), strict=False)) for number in sorted(tags)}
+        parts = [named_part(number, answer) for number, answer in told.items()]
         self._storage.check()
         complete_upload(self._target, self._uri, self.token, parts)
 
     def abort(self) -> None:
         abort_upload(self._target, self._uri, self.token)
+
+
+def _tag(part: Mapping[str, Any]) -> str:
+    return f"{part['ETag']} {part.get(CHECKSUM) or ''}".rstrip()

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ PARTS_PER_SIZE = 1000  # then parts double, so that 10,000 parts are enough for 
 PARTS_AT_ONCE = 4
 MIN_PART_BYTES = 5 << 20  # S3's own limits of a part that is not the last one
 MAX_PARTS = 10_000
+CHECKSUM = "ChecksumCRC32"
 
 Fetch = Callable[[int, int], bytes]  # start, length -> bytes
 
@@ -230,25 +231,32 @@ def part_size(number: int) -> int:
 
 
 def create_upload(target: dict[str, str], uri: str) -> str:
+    """A new upload whose parts carry a CRC-32, unless AWS_REQUEST_CHECKSUM_CALCULATION says that the store has none."""
+    checked = client().meta.config.request_checksum_calculation != "when_required"
+    arguments = {**target, "ChecksumAlgorithm": "CRC32"} if checked else target
     with naming(uri):
-        return str(client().create_multipart_upload(**target)["UploadId"])
+        return str(client().create_multipart_upload(**arguments)["UploadId"])
 
 
 def upload_part(target: dict[str, str], upload: str, number: int, data: bytes) -> dict[str, Any]:
-    done = client().upload_part(**target, UploadId=upload, PartNumber=number, Body=data)
-    return {"PartNumber": number, "ETag": done["ETag"]}
+    return named_part(number, client().upload_part(**target, UploadId=upload, PartNumber=number, Body=data))
 
 
-def complete_upload(target: dict[str, str], uri: str, upload: str, parts: list[dict[str, Any]]) -> None:
+def named_part(number: int, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """A part as the completion has to name it, from an answer that tells its ETag and, where it has one, its CRC."""
+    told = {name: answer[name] for name in ("ETag", CHECKSUM) if answer.get(name)}
+    return {"PartNumber": number, **told}
+
+
+def complete_upload(target: dict[str, str], uri: str, upload: str, parts: Sequence[dict[str, Any]]) -> None:
     """Make the object of these parts visible. An answer that was lost is no failure if the object is there."""
-    listed = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]
     try:
-        client().complete_multipart_upload(**target, UploadId=upload, MultipartUpload={"Parts": listed})
+        client().complete_multipart_upload(**target, UploadId=upload, MultipartUpload={"Parts": parts})
     except ClientError as error:
         with naming(uri):
             if code_of(error) == "NoSuchUpload" and was_retried(error):
                 there = client().head_object(**target)
-                if there["ETag"].strip('"') == joined_etag(part["ETag"] for part in listed):
+                if there["ETag"].strip('"') == joined_etag(part["ETag"] for part in parts):
                     return
             raise
     except BotoCoreError:

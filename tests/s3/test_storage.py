@@ -7,7 +7,7 @@ import boto3
 import pytest
 
 from omni_ray.errors import DataError, LedgerCorrupt, NotStored, Refused, StorageError, UsageError
-from omni_ray.storage import Slice, open_storage
+from omni_ray.storage import Slice, open_storage, s3_client
 from omni_ray.storage import s3_log as logs
 from omni_ray.storage import s3_streams as streams
 from omni_ray.storage.s3 import S3Storage, open_object
@@ -276,6 +276,35 @@ def test_a_part_that_fails_is_sent_again_and_a_lost_completion_counts(storage: S
     writer.write(DATA)
     writer.commit()
     assert storage.read("big") == DATA
+
+
+@pytest.mark.parametrize("setting", ["when_supported", "when_required"])
+def test_parts_are_completed_with_the_checksums_that_their_upload_asks_for(
+    storage: S3Storage, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """S3 refuses a part with a checksum in an upload without, and a completion that names a part without its own."""
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", setting)
+    s3_client._client.cache_clear()
+    asked: dict[str, list[dict[str, object]]] = {}
+    for name in ("CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"):
+        s3_client.client().meta.events.register(
+            f"before-parameter-build.s3.{name}",
+            lambda params, model, **_: asked.setdefault(model.name, []).append(params),
+        )
+    writer = storage.writer("big")
+    writer.write(DATA)
+    writer.commit()
+    assembly = storage.assembly("other")
+    storage.put("block", DATA[: 6 << 20])
+    tags = {1: assembly.put_part(1, DATA[: 5 << 20]), 2: assembly.copy_part(2, Slice("block", 0, 6 << 20))}
+    assert {number: part.size for number, part in assembly.parts().items()} == {1: 5 << 20, 2: 6 << 20}
+    assembly.commit(tags)
+    assert storage.read("other") == DATA[: 5 << 20] + DATA[: 6 << 20]
+    wanted = setting == "when_supported"
+    assert all(("ChecksumAlgorithm" in one) == wanted for one in asked["CreateMultipartUpload"])
+    named = [part for one in asked["CompleteMultipartUpload"] for part in one["MultipartUpload"]["Parts"]]  # type: ignore[index]
+    sent = [part for part in named if part["PartNumber"] == 1 or len(named) == 3]
+    assert all(("ChecksumCRC32" in part) == wanted for part in sent)
 
 
 def test_a_completion_that_the_store_forgot_is_told_by_the_objects_tag() -> None:
