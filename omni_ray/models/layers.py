@@ -175,12 +175,14 @@ class Experts(nn.Module):
         order = expert.flatten().argsort(stable=True)
         load = F.one_hot(expert.flatten(), self.experts).sum(dim=0)
         ends = load.cumsum(dim=0).to(torch.int32)
-        inner = F.grouped_mm(flat[order // self.chosen], self.project_in.to(flat.dtype), offs=ends)
-        outer = F.grouped_mm(_activate(inner, self.swiglu), self.project_out.to(flat.dtype), offs=ends)
+        kind = flat.device.type  # autocast does not know this multiplication, and a GPU has it in bf16 only
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else flat.dtype
+        inner = F.grouped_mm(flat[order // self.chosen].to(dtype), self.project_in.to(dtype), offs=ends)
+        outer = F.grouped_mm(_activate(inner, self.swiglu), self.project_out.to(dtype), offs=ends)
         weighted = outer * weight.flatten()[order, None].to(outer.dtype)
         mixed = torch.zeros_like(flat, dtype=outer.dtype).index_add(0, order // self.chosen, weighted)
         balance = self.experts * (load / load.sum() * share.mean(dim=0)).sum()
-        return mixed.view_as(x), balance
+        return mixed.view_as(x).to(x.dtype), balance
 
 
 def _activate(x: Tensor, swiglu: bool) -> Tensor:

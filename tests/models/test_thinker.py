@@ -1,5 +1,7 @@
 """The thinker: what a document sees, what the cache gives, what is written and read again."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from omni_ray.config import ThinkerShape
 from omni_ray.models.generate import generate
 from omni_ray.models.layers import Attend, Attention, AttentionShape, Experts, KeyValues, RMSNorm, Rotary, document_mask
 from omni_ray.models.thinker import Thinker
+from omni_ray.train.packing import document_bounds, document_numbers, pack
 
 SHAPE = ThinkerShape(vocab_size=90, n_layers=2, d_model=32, d_ff=48, n_heads=4, kv_groups=2, ctx_len=24)
 VARIANTS = {
@@ -139,3 +142,26 @@ def test_floating_point_operations_count_the_experts_that_are_used() -> None:
     dense, experts = make(), make(use_moe=True, num_experts=8, num_experts_per_tok=1)
     router = SHAPE.n_layers * SHAPE.d_model * 8
     assert experts.flops_per_token(24) == pytest.approx(dense.flops_per_token(24) + 6 * router)
+
+
+def test_bounds_say_the_same_as_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU's way of attention, with a kernel that does one document after the other in its place."""
+
+    def kernel(query, key, value, bounds, _bounds, longest, _longest, *, window_size):  # type: ignore[no-untyped-def]
+        assert window_size == (-1, 0), "causal"
+        mixed = torch.empty_like(query)
+        for start, stop in pairwise(bounds.tolist()):
+            assert stop - start <= longest
+            one = [x[start:stop].transpose(0, 1) for x in (query, key, value)]
+            mixed[start:stop] = torch.nn.functional.scaled_dot_product_attention(*one, is_causal=True).transpose(0, 1)
+        return mixed
+
+    monkeypatch.setattr("omni_ray.models.layers.varlen_attn", kernel)
+    model = make()
+    documents = [np.arange(2, 2 + length) for length in (9, 30, 5, 13, 40, 7)]
+    rows, pieces = pack(documents, SHAPE.ctx_len, np.int64)
+    inputs = torch.from_numpy(rows[:, :-1])
+    bounds = torch.from_numpy(document_bounds(rows[:, :-1], pieces))
+    numbers = torch.from_numpy(document_numbers(rows[:, :-1]))
+    expected = logits(model, inputs, Attend(mask=document_mask(numbers)))
+    torch.testing.assert_close(logits(model, inputs, Attend(bounds=bounds)), expected, atol=1e-5, rtol=1e-5)
