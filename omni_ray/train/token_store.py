@@ -8,8 +8,11 @@ A block's rows are files of fixed-size records, little-endian: `[rows, ctx_len +
 """
 
 import hashlib
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -26,6 +29,7 @@ VERSION = 1
 SPLITS = ("train", "validation")
 MANIFEST = "store.json"
 TOKENIZER = "tokenizer.json"
+COPY_BYTES = 8 << 20
 ENCODE_LINES = 1024  # at once, so that the strings of a block are never all in memory
 
 
@@ -168,10 +172,24 @@ class _Rows:
         return found
 
     def _map(self, storage: Storage, key: str, rows: int) -> npt.NDArray[np.integer]:
-        if isinstance(storage, LocalStorage):
-            return np.memmap(storage.path(key), self._dtype, "r", shape=(rows, self._width))
-        data = storage.read(key)
-        return np.frombuffer(data, self._dtype).reshape(rows, self._width)
+        path = storage.path(key) if isinstance(storage, LocalStorage) else _local_copy(storage, key)
+        return np.memmap(path, self._dtype, "r", shape=(rows, self._width))
+
+
+def _local_copy(storage: Storage, key: str) -> Path:
+    """A copy of a finished file on this node's disk, which its ranks share; the key has the store's fingerprint."""
+    mark = hashlib.sha256(storage.location.encode()).hexdigest()[:16]
+    cache = LocalStorage(Path(tempfile.gettempdir()) / f"omni_ray-rows-{os.getuid()}" / mark)
+    if not cache.exists(key):
+        with storage.open(key) as stream:
+            writer = cache.writer(key)
+            try:
+                while chunk := stream.read(COPY_BYTES):
+                    writer.write(chunk)
+                writer.commit()
+            finally:
+                writer.abort()
+    return cache.path(key)
 
 
 def token_dtype(vocab_size: int) -> np.dtype[np.integer]:
