@@ -11,6 +11,7 @@ from typing import Literal
 
 Point = Literal[
     "planning",
+    "forgetting",
     "indexing",
     "decoding",
     "committing",

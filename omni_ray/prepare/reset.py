@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from omni_ray.catalog import Modality
+from omni_ray.faults import stop_here
 from omni_ray.prepare import combine
 from omni_ray.prepare.state import SourceState
 from omni_ray.prepare.store import SourceFolder
@@ -31,6 +32,7 @@ def forget_sources(storage: Storage, modality: Modality, names: Iterable[str]) -
         by_log = sorted(sorted(ledger, reverse=True), key=lambda key: key.removeprefix(f"{folder.ledger}/")[:8])
         for key in by_log:
             storage.delete(key)
+        stop_here("forgetting")
         storage.delete_many([key for key in ours if key not in set(by_log)])
         if len(ours) == len(keys):
             storage.delete_tree(folder.root)

@@ -175,3 +175,27 @@ def test_every_file_of_a_source_is_known_as_ours(out: Path) -> None:
         folder = SourceFolder("text", name)
         for path in (out / folder.root).rglob("*"):
             assert path.is_dir() or is_ours(folder, path.relative_to(out).as_posix()), path
+
+
+@pytest.mark.parametrize("point", ["planning", "decoding@3", "committing@2", "ledger", "combining", "publishing"])
+def test_an_update_that_was_killed_goes_on(tmp_path: Path, out: Path, catalog: Path, point: str) -> None:
+    catalog.with_name("a.txt").write_text(inprocess.lines("a", 300, "now in other words"))
+    update = ("prepare", "text", "--catalog", str(catalog), "--update")
+    inprocess.killed(out, point, *update)
+    assert inprocess.omni(update[0], out, *update[1:]) == 0
+    assert inprocess.omni("verify", out) == 0
+    assert inprocess.prepare(tmp_path / "fresh", catalog) == 0
+    assert products(out) == products(tmp_path / "fresh")
+    assert stored(out) == stored(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("point", ["forgetting", "forgetting@2", "planning", "decoding@3", "ledger", "combining"])
+def test_a_reset_that_was_killed_goes_on(tmp_path: Path, out: Path, catalog: Path, point: str) -> None:
+    catalog.write_text(catalog.read_text().replace("block_bytes = 2048", "block_bytes = 1024"))
+    again = ("prepare", "text", "--catalog", str(catalog), "--reset")
+    inprocess.killed(out, point, *again)
+    assert inprocess.omni(again[0], out, *again[1:]) == 0
+    assert inprocess.omni("verify", out) == 0
+    assert inprocess.prepare(tmp_path / "fresh", catalog) == 0
+    assert products(out) == products(tmp_path / "fresh")
+    assert stored(out) == stored(tmp_path / "fresh")
