@@ -19,6 +19,10 @@ from omni_ray.errors import LedgerCorrupt
 from omni_ray.storage import Appender, Log, Storage
 
 _SUFFIX = ".jsonl"
+_REMEDY = (
+    "restore it from a copy, or prepare the dataset anew (`python -m omni_ray.prepare ... --reset --dataset NAME`, NAME "
+    "being the folder that holds `ledger`)"
+)
 
 
 class Output(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -177,12 +181,15 @@ def _read_log(storage: Storage, log: Log, sealed: int | None) -> tuple[list[_Ope
         if end < 0 or line[:8] != b"%08x" % zlib.crc32(line[9:]):
             if sealed is not None or (end >= 0 and end + 1 < len(data)):
                 raise LedgerCorrupt(
-                    f"{storage.uri}/{log.key}: the record at byte {at} does not match its checksum; restore it from a "
-                    "copy, or --reset the dataset"
+                    f"{storage.uri}/{log.key}: the record at byte {at} does not match its checksum; {_REMEDY}"
                 )
             break
         records.append(_decoder.decode(line[9:]))
         at = end + 1
+    if sealed is not None and at < sealed:
+        raise LedgerCorrupt(
+            f"{storage.uri}/{log.key}: ends at byte {at}, and a later run found {sealed} bytes; {_REMEDY}"
+        )
     return records, at
 
 

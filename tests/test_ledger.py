@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,51 @@ def test_a_damaged_record_with_others_behind_it_is_an_error(storage: LocalStorag
     path.write_bytes(path.read_bytes().replace(b'"block":"a"', b'"block":"x"'))
     with pytest.raises(LedgerCorrupt, match="record at byte"):
         read_ledger(storage, FOLDER)
+
+
+def test_damage_in_what_a_later_run_sealed_is_an_error(storage: LocalStorage) -> None:
+    write(storage, 1, [receipt("a"), receipt("b")]).close()
+    write(storage, 2, [receipt("c")]).close()
+    path = storage.root / FOLDER / "00000001.jsonl"
+    whole = path.read_bytes()
+    for damaged in (whole[:-5], whole.replace(b'"block":"b"', b'"block":"x"')):  # at its end: torn, were it not sealed
+        path.write_bytes(damaged)
+        with pytest.raises(LedgerCorrupt, match=r"record at byte .*--reset --dataset NAME"):
+            read_ledger(storage, FOLDER)
+    path.write_bytes(whole[: whole[:-1].rfind(b"\n") + 1])  # whole records, of which one is lacking
+    with pytest.raises(LedgerCorrupt, match="and a later run found"):
+        read_ledger(storage, FOLDER)
+
+
+def test_a_block_begins_with_its_first_segment(storage: LocalStorage) -> None:
+    ledger = write(storage, 1, [])
+    assert not ledger.append(receipt("a", 1))
+    assert ledger.append(receipt("a", 0, "5"))
+    ledger.close()
+    assert [one.segment for one in read_ledger(storage, FOLDER).receipts["a"]] == [0]
+
+
+def test_closing_makes_durable_what_was_noted(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = write(storage, 1, [receipt("a")])
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_size)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    ledger.append(receipt("b"))
+    ledger.close()
+    assert synced[-1:] == [(storage.root / FOLDER / "00000001.jsonl").stat().st_size]
+
+
+def test_a_ledger_remembers_why_a_block_was_revoked(storage: LocalStorage) -> None:
+    ledger = write(storage, 1, [receipt("a"), receipt("b")])
+    ledger.revoke(["a"], "retry of undecodable")
+    assert ledger.state.revoked == {"a": "retry of undecodable"}
+    ledger.close()
+    assert read_ledger(storage, FOLDER).revoked == {"a": "retry of undecodable"}
 
 
 def test_what_a_run_appends_after_the_take_over_does_not_count(storage: LocalStorage) -> None:

@@ -2,6 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omni_ray.prepare.plan import (
+    FORMAT_VERSION,
     DecodeTask,
     IndexTask,
     Place,
@@ -9,6 +10,7 @@ from omni_ray.prepare.plan import (
     blocks_from,
     file_differences,
     fingerprint,
+    make_plan,
     next_tasks,
     output_tag,
     settings_differences,
@@ -37,7 +39,15 @@ def test_ids_are_distinct_and_do_not_depend_on_the_rest_of_the_source() -> None:
 def test_tag_follows_settings_and_revision() -> None:
     file = InputFile("a", 1, "1")
     assert output_tag("s", file) == output_tag("s", InputFile("other", 1, "1"))
-    assert len({output_tag("s", file), output_tag("t", file), output_tag("s", InputFile("a", 1, "2"))}) == 3
+    others = [output_tag("t", file), output_tag("s", InputFile("a", 1, "2")), output_tag("s", InputFile("a", 2, "1"))]
+    assert len({output_tag("s", file), *others}) == 4
+
+
+def test_a_plan_says_in_which_format_its_blocks_are() -> None:
+    plan = make_plan({"reader": "lines"}, FILES)
+    assert plan.settings == {"reader": "lines", "format_version": FORMAT_VERSION}
+    assert plan.fingerprint != fingerprint({"reader": "lines", "format_version": FORMAT_VERSION - 1})
+    assert plan.files == FILES
 
 
 def test_differences_are_key_by_key() -> None:
@@ -49,6 +59,7 @@ def test_differences_are_key_by_key() -> None:
         "rules.min_chars: 4.0 -> 8.0",
     ]
     assert settings_differences(old, old) == []
+    assert file_differences(FILES, [InputFile("f0", 100, "2"), *FILES[1:]]) == {"f0": ["file f0: revision: 1 -> 2"]}
     changed = file_differences(FILES, [FILES[0], InputFile("f1", 101, "1"), FILES[3], InputFile("f9", 1, "1")])
     assert changed == {
         "f1": ["file f1: size: 100 -> 101"],

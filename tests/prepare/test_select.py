@@ -350,3 +350,14 @@ def test_refuses_sources_that_do_not_match(shares: list[Share], names: list[str]
 def test_refuses_hashes_of_other_samples(hashes: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message):
         select(None, [one("a")], {"a": Samples(np.ones(3, np.uint32), hashes, True)}, True)
+
+
+def test_a_selection_takes_fewer_than_2_to_the_32_samples() -> None:
+    shares = [Share(name, "general", Fraction(1), Fraction(1)) for name in "ab"]
+
+    def many(count: int) -> Samples:
+        return Samples(np.broadcast_to(np.uint32(1), count), np.empty((0, 2), np.uint64), True)  # without the memory
+
+    with pytest.raises(DataError, match=r"4294967296 samples: one selection takes fewer than 2\^32"):
+        select(0, shares, {"a": many(1 << 31), "b": many(1 << 31)}, False)
+    assert select(0, shares, {"a": many(1 << 31), "b": many((1 << 31) - 1)}, False).size == 0
