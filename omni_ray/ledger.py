@@ -20,8 +20,8 @@ from omni_ray.storage import Appender, Log, Storage
 
 _SUFFIX = ".jsonl"
 _REMEDY = (
-    "restore it from a copy, or prepare the dataset anew (`python -m omni_ray.prepare ... --reset --dataset NAME`, NAME "
-    "being the folder that holds `ledger`)"
+    "restore it from a copy, or prepare the dataset anew: python -m omni_ray.prepare ... --reset --dataset NAME, where "
+    "NAME is the folder that holds `ledger`"
 )
 
 

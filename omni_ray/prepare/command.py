@@ -26,7 +26,7 @@ from omni_ray.prepare.assemble import RunTasks
 from omni_ray.prepare.corpus_index import CORPUS, CORPUS_INDEX
 from omni_ray.prepare.options import GB, Options, add_arguments, modality_choices, to_options
 from omni_ray.prepare.pipeline import Run, open_sources, states_of
-from omni_ray.prepare.progress import say
+from omni_ray.prepare.progress import say, sized
 from omni_ray.prepare.select import Selection
 from omni_ray.prepare.state import SourceState
 from omni_ray.prepare.synthetic import BUILT_IN
@@ -227,11 +227,11 @@ def _explain(options: Options, selection: Selection) -> None:
     for name, cut in selection.cuts.items():
         counts = cut.counts
         say(
-            f"{name}: {counts.in_output:,} samples, {cut.size / 1e6:,.2f} MB in the output; "
+            f"{name}: {counts.in_output:,} samples, {sized(cut.size)} in the output; "
             f"{counts.duplicate:,} duplicates, {counts.beyond:,} beyond the cut"
         )
     share = f"of a budget of {options.max_bytes / GB:g} GB"
-    say(f"total: {selection.size / 1e6:,.2f} MB {share}")
+    say(f"total: {sized(selection.size)} {share}")
 
 
 def _failures_text(failed: dict[str, list[str]], partial: bool) -> str:
@@ -250,7 +250,7 @@ def _check_minimum(options: Options, selection: Selection) -> None:
     if filled or selection.size >= options.min_bytes:
         return
     dry = ", ".join(name for name, cut in selection.cuts.items() if cut.state == "dry") or "none"
-    got = f"{selection.size / GB:.6g} GB is below the minimum of {options.min_bytes / GB:g} GB"
+    got = f"{sized(selection.size)} is below the minimum of {options.min_bytes / GB:g} GB"
     message = f"{got}; sources that ran dry: {dry}"
     if options.min_asked:
         raise BelowMinimum(message)

@@ -9,6 +9,7 @@ from omni_ray.prepare.asking import Asked, Checked
 from omni_ray.prepare.budget import quotas
 from omni_ray.prepare.options import GB, Options
 from omni_ray.prepare.plan import SourcePlan, settings_differences
+from omni_ray.prepare.progress import sized
 from omni_ray.prepare.records import InputFile
 from omni_ray.prepare.state import SourceState
 from omni_ray.storage import Storage
@@ -24,7 +25,7 @@ def plan_text(storage: Storage, options: Options, asked: Asked, checked: Sequenc
     exhausted = {name: size for name, size in estimates.items() if size < shares[name]}
     shares = quotas(options.max_bytes, asked.shares(), exhausted)
     rows: list[tuple[str, ...]] = [
-        ("source", "category", "licence", "files", "input MB", "blocks", "share MB", "to prepare MB", "note")
+        ("source", "category", "licence", "files", "input", "blocks", "share", "to prepare", "note")
     ]
     for item in checked:
         rows.append(_row(storage, options, item, shares[item.source.name], estimates[item.source.name]))
@@ -33,8 +34,8 @@ def plan_text(storage: Storage, options: Options, asked: Asked, checked: Sequenc
     total = sum(min(shares[name], size) for name, size in estimates.items())
     disk = needed_bytes(options, [item.new for item in checked])
     lines.append(
-        f"about {total / GB:,.3f} GB of samples within a budget of {options.max_bytes / GB:g} GB; "
-        f"needs about {disk / GB:,.3f} GB of disk. Nothing was done (--dry-run)."
+        f"about {sized(total)} of samples within a budget of {options.max_bytes / GB:g} GB; "
+        f"needs about {sized(disk)} of disk. Nothing was done (--dry-run)."
     )
     return "\n".join(lines)
 
@@ -76,10 +77,10 @@ def _row(storage: Storage, options: Options, item: Checked, share: int, estimate
         source.category,
         source.license,
         str(len(files)),
-        f"{sum(file.size for file in files) / 1e6:,.2f}",
+        sized(sum(file.size for file in files)),
         blocks if known or None not in cuts else "after indexing",
-        f"{share / 1e6:,.2f}",
-        f"{min(share, estimate) / 1e6:,.2f}",
+        sized(share),
+        sized(min(share, estimate)),
         _note(storage, options, item),
     )
 

@@ -26,11 +26,11 @@ class Line:
     started_bytes: int
 
     def rate(self, seconds: float) -> float:
-        """MB/s of samples since the run began."""
-        return (self.bytes - self.started_bytes) / 1e6 / max(seconds, 1e-3)
+        """Bytes of samples a second, over the seconds in which `bytes` rose from `started_bytes`."""
+        return (self.bytes - self.started_bytes) / max(seconds, 1e-3)
 
     def seconds_left(self, seconds: float) -> float | None:
-        rate = self.rate(seconds) * 1e6
+        rate = self.rate(seconds)
         return max(self.goal_bytes - self.bytes, 0) / rate if rate > 0 else None
 
 
@@ -41,7 +41,8 @@ class Progress:
         self.lines = {line.name: line for line in lines}
         self._console = Console(stderr=True)
         self._live: Live | None = None
-        self._began = self._said = time.monotonic()
+        self._began: float | None = None
+        self._said = time.monotonic()
 
     @contextmanager
     def shown(self) -> Iterator["Progress"]:
@@ -62,14 +63,21 @@ class Progress:
         line.samples += samples
         line.bytes += size
         now = time.monotonic()
+        if self._began is None:  # what passed before the first receipt says nothing of the rate: Ray was starting
+            self._began = now
+            for each in self.lines.values():
+                each.started_bytes = each.bytes
         if self._live is None and now - self._said >= PLAIN_SECONDS:
             self._said = now
             for line in self.lines.values():
-                say(self._plain(line, now - self._began))
+                say(self._plain(line, self._seconds()))
+
+    def _seconds(self) -> float:
+        return 0.0 if self._began is None else time.monotonic() - self._began
 
     def _table(self) -> Table:
-        table = Table("source", "blocks", "samples", "MB", "MB/s", "left", box=None, pad_edge=False)
-        seconds = time.monotonic() - self._began
+        table = Table("source", "blocks", "samples", "size", "rate", "left", box=None, pad_edge=False)
+        seconds = self._seconds()
         for line in self.lines.values():
             table.add_row(line.name, *_cells(line, seconds))
         total = _total(list(self.lines.values()))
@@ -78,12 +86,20 @@ class Progress:
 
     def _plain(self, line: Line, seconds: float) -> str:
         blocks, samples, size, rate, left = _cells(line, seconds)
-        return f"{line.name}: {blocks} blocks, {samples} samples, {size} MB, {rate} MB/s, {left} left"
+        return f"{line.name}: {blocks} blocks, {samples} samples, {size}, {rate}, {left} left"
 
 
 def say(message: str) -> None:
     """One line for the person who waits; stderr, so that stdout holds results only."""
     print(message, file=sys.stderr, flush=True)
+
+
+def sized(count: float) -> str:
+    """1234 -> `1.23 kB`, 25e9 -> `25.00 GB`."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:,.2f} {unit}"
+    return f"{count:,.0f} B"
 
 
 def duration(seconds: float) -> str:
@@ -99,8 +115,8 @@ def _cells(line: Line, seconds: float) -> tuple[str, str, str, str, str]:
     return (
         f"{line.blocks:,}/{total}",
         f"{line.samples:,}",
-        f"{line.bytes / 1e6:,.1f}",
-        f"{line.rate(seconds):,.1f}",
+        sized(line.bytes),
+        f"{sized(line.rate(seconds))}/s",
         "-" if left is None else duration(left),
     )
 

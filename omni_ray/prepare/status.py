@@ -15,7 +15,7 @@ from omni_ray.prepare import store
 from omni_ray.prepare.asking import Asked
 from omni_ray.prepare.options import GB
 from omni_ray.prepare.plan import SourcePlan, make_plan
-from omni_ray.prepare.progress import duration
+from omni_ray.prepare.progress import duration, sized
 from omni_ray.prepare.select import Selection, select
 from omni_ray.prepare.state import SourceState
 from omni_ray.storage import Storage
@@ -78,9 +78,9 @@ def show_status(storage: Storage, modality: Modality) -> None:
         "kept",
         "dropped",
         "quarantined",
-        "MB committed",
-        "MB in output",
-        "share MB",
+        "committed",
+        "in the output",
+        "share",
         "state",
         box=None,
         pad_edge=False,
@@ -90,7 +90,7 @@ def show_status(storage: Storage, modality: Modality) -> None:
     console.print(table)
     for line in _reasons(states):
         console.print(line, markup=False)
-    console.print(f"total: {selection.size / GB:.6g} GB of {request.max_bytes / GB:g} GB", markup=False)
+    console.print(f"total: {sized(selection.size)} of {request.max_bytes / GB:g} GB", markup=False)
     holder = current_holder(storage)
     if holder is not None:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(holder.since))
@@ -108,9 +108,9 @@ def _cells(state: SourceState, selection: Selection) -> Iterator[str]:
     yield f"{sum(receipt.kept for receipt in receipts):,}"
     yield f"{sum(sum(receipt.dropped.values()) for receipt in receipts):,}"
     yield f"{sum(sum(receipt.quarantined.values()) for receipt in receipts):,}"
-    yield f"{sum(receipt.bytes for receipt in receipts) / 1e6:,.2f}"
-    yield f"{cut.size / 1e6:,.2f}"
-    yield "-" if cut.quota is None else f"{cut.quota / 1e6:,.2f}"
+    yield sized(sum(receipt.bytes for receipt in receipts))
+    yield sized(cut.size)
+    yield "-" if cut.quota is None else sized(cut.quota)
     yield {"filled": "share filled", "dry": "all of it", "needs_more": "unfinished"}[cut.state]
 
 
@@ -137,4 +137,4 @@ def _rates(states: dict[str, SourceState], selection: Selection, seconds: float)
             rate = own / max(seconds, 1e-3)
             left = max(min(cut.quota, state.input_bytes()) - cut.size, 0)
             shown = f"about {duration(left / rate)} left" if rate else "time left not known yet"
-            yield f"{name}: {rate / 1e6:,.2f} MB/s, {shown}"
+            yield f"{name}: {sized(rate)}/s, {shown}"
