@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.e2e import harness, sources
@@ -48,11 +49,14 @@ def test_killed_at_seeded_moments(
     expected, total = undisturbed
     out = tmp_path / "out"
     between = 0
+    held: dict[str, list[str]] = {}
     for moment in seeded_moments(workers, total):
         with harness.started(harness.prepare_text(out, catalog, workers=workers)) as process:
             reached = harness.wait_until(process, harness.Condition(out, moment))
             harness.kill_group(process)
-        held = harness.receipts(out)
+        now = harness.receipts(out)
+        harness.assert_still_prefix(held, now)
+        held = now
         count = sum(map(len, held.values()))
         between += reached and 0 < count < total
         if not reached:
@@ -76,6 +80,24 @@ def test_stopped_at_each_point_of_the_crash_table(
         harness.assert_still_prefix(held, now)
         held = now
     assert finished(out, catalog, workers) == undisturbed[0]
+
+
+def test_a_worker_that_is_killed_is_replaced(
+    tmp_path: Path, catalog: Path, undisturbed: tuple[dict[str, str], int]
+) -> None:
+    out = tmp_path / "out"
+    with harness.started(harness.prepare_text(out, catalog)) as process:
+        assert harness.wait_until(process, harness.Condition(out, 20))
+        workers = [
+            child for child in psutil.Process(process.pid).children(recursive=True)
+            if child.is_running() and any("ray::" in part for part in child.cmdline()[:1])
+        ]  # fmt: skip
+        busy = [worker for worker in workers if "IDLE" not in worker.cmdline()[0]]
+        assert busy
+        busy[0].kill()
+        _, stderr = process.communicate(timeout=harness.PATIENCE)
+        assert process.returncode == 0, stderr
+    assert harness.products(out) == undisturbed[0]
 
 
 def test_a_torn_ledger_is_cut_at_the_last_whole_record(
