@@ -82,7 +82,7 @@ def test_a_cause_that_has_gone(
     assert "nothing is quarantined under it; reasons there are: none" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("point", ["planning", "planning@2", "decoding@3", "ledger@2", "combining", "publishing"])
+@pytest.mark.parametrize("point", ["planning", "planning@2", "decoding@3", "ledger", "combining", "publishing"])
 def test_the_same_command_goes_on_after_a_kill(
     tmp_path: Path, catalog: Path, fresh: dict[str, str], point: str
 ) -> None:
