@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -77,19 +78,20 @@ def client() -> Any:
 
 @functools.cache
 def _client() -> Any:
-    session = boto3.session.Session()
-    chosen = session._session.get_config_variable("max_attempts")
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": int(chosen) if chosen else ATTEMPTS},
-        max_pool_connections=CONNECTIONS,
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
-        user_agent_extra="omni_ray",
-    )
     try:
-        return session.client("s3", config=config)
+        session = botocore.session.get_session()
+        chosen = session.get_config_variable("max_attempts")
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": int(chosen) if chosen else ATTEMPTS},
+            max_pool_connections=CONNECTIONS,
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            user_agent_extra="omni_ray",
+        )
+        return boto3.session.Session(botocore_session=session).client("s3", config=config)
     except (BotoCoreError, ValueError) as error:  # a profile or an endpoint that is not what it should be
-        raise StorageError(f"S3 cannot be used: {error}; correct the AWS settings of this process") from error
+        said = _without_url(str(error))
+        raise StorageError(f"S3 cannot be used: {said}; correct the AWS settings of this process") from error
 
 
 @contextmanager

@@ -115,6 +115,18 @@ def test_parts_of_another_selection_are_thrown_away(storage: S3Storage, chosen: 
     assert not uploads()
 
 
+def test_parts_of_the_same_size_of_another_selection_are_not_taken(
+    storage: S3Storage, chosen: tuple[list[Stretch], bytes], lines: list[list[bytes]]
+) -> None:
+    first, fifth = chosen[0][0], chosen[0][4]
+    assert first.length == fifth.length
+    assert assemble.assemble(storage, "text", "text/corpus", "before", [first], run_here)
+    made = assemble.assemble(storage, "text", "text/corpus", "now", [fifth], run_here)
+    assert made is not None
+    made.commit()
+    assert storage.read("text/corpus") == b"".join(lines[4])
+
+
 def test_a_part_of_the_wrong_size_is_sent_again(storage: S3Storage, chosen: tuple[list[Stretch], bytes]) -> None:
     stretches, text = chosen
     made = assemble.assemble(storage, "text", "text/corpus", "mark", stretches, run_here)

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from pathlib import Path
 
 import boto3
 import pytest
@@ -424,3 +425,55 @@ def test_a_log_with_a_hole_is_an_error(storage: S3Storage) -> None:
     with pytest.raises(LedgerCorrupt, match="holds its byte 9 is missing"):
         storage.read_log(found)
     assert storage.read_log(found, 9) == b"12345678\n"
+
+
+@pytest.fixture
+def nothing_set(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """AWS's two files, empty, and no setting in the environment."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    s3_client._client.cache_clear()
+    return tmp_path
+
+
+def test_a_profile_brings_credentials_region_and_endpoint(
+    nothing_set: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (nothing_set / "config").write_text(f"[profile team]\nregion = eu-west-1\nendpoint_url = {proxy.endpoint}\n")
+    (nothing_set / "credentials").write_text("[team]\naws_access_key_id = k\naws_secret_access_key = s\n")
+    monkeypatch.setenv("AWS_PROFILE", "team")
+    S3Storage(f"s3://{BUCKET}").put("a", b"x")
+    assert proxy.count() == {"PUT": 1}
+
+
+def test_without_credentials_it_is_said_where_they_are_looked_for(
+    nothing_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StorageError, match="no AWS credentials were found; set AWS_PROFILE"):
+        S3Storage(f"s3://{BUCKET}").put("a", b"x")
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    s3_client._client.cache_clear()
+    with pytest.raises(StorageError, match=r"nobody.* correct the AWS settings"):
+        S3Storage(f"s3://{BUCKET}").put("a", b"x")
+
+
+def test_an_endpoint_that_does_not_answer_is_said_to(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://name:password@127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3_client._client.cache_clear()
+    with pytest.raises(StorageError, match="the S3 endpoint does not answer") as raised:
+        S3Storage(f"s3://{BUCKET}").put("a", b"x")
+    assert "password" not in str(raised.value)
+
+
+def test_the_users_own_number_of_attempts_counts(
+    storage: S3Storage, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    s3_client._client.cache_clear()
+    proxy.fail(Fault("PUT", "/a", status=500, times=9))
+    with pytest.raises(StorageError):
+        storage.put("a", b"x")
+    assert proxy.count()["PUT"] == 2
