@@ -21,19 +21,17 @@ _OURS = re.compile(
 def forget_sources(storage: Storage, modality: Modality, names: Iterable[str]) -> None:
     """Delete receipts, blocks and indexes of these sources, and their own output files.
 
-    The ledger goes first, oldest log first and the end of a log before its beginning: a kill in between leaves fewer
-    receipts, never one without its outputs.
+    The ledger goes first, oldest log first: a kill in between leaves fewer receipts, never one without its outputs.
     """
     for name in sorted(names):
         folder = SourceFolder(modality, name)
         keys = [stat.key for stat in storage.list(folder.root)]
         ours = [key for key in keys if is_ours(folder, key)]
-        ledger = [key for key in ours if key.startswith(f"{folder.ledger}/")]
-        by_log = sorted(sorted(ledger, reverse=True), key=lambda key: key.removeprefix(f"{folder.ledger}/")[:8])
-        for key in by_log:
+        ledger = sorted(key for key in ours if key.startswith(f"{folder.ledger}/"))
+        for key in ledger:
             storage.delete(key)
         stop_here("forgetting")
-        storage.delete_many([key for key in ours if key not in set(by_log)])
+        storage.delete_many(sorted(set(ours) - set(ledger)))
         if len(ours) == len(keys):
             storage.delete_tree(folder.root)
         combine.forget_dataset(storage, name)

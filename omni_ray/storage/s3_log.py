@@ -64,13 +64,15 @@ class S3Appender(Appender):
 
 
 def to_logs(folder: str, stats: Iterable[Stat]) -> list[Log]:
-    """The logs in `folder`, by key, from a listing of it."""
+    """The logs in `folder`, by key, from a listing of it. One without its beginning is one that was being deleted when
+    a run was killed: as on disk, it is gone with its first deletion."""
     segments: dict[str, list[Segment]] = {}
     for stat in stats:
         match = _NAME.fullmatch(stat.key)
         if match and match[1].rpartition("/")[0] == folder:
             segments.setdefault(match[1], []).append(Segment(stat.key, int(match[2], 16), int(match[3], 16)))
-    return [Log(key, tuple(found)) for key, found in sorted(segments.items())]
+    whole = {key: found for key, found in segments.items() if any(segment.start == 0 for segment in found)}
+    return [Log(key, tuple(found)) for key, found in sorted(whole.items())]
 
 
 def read_segments(storage: "S3Storage", log: Log, length: int | None) -> bytes:

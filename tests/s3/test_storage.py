@@ -375,16 +375,18 @@ def test_a_log_is_few_objects_and_reads_as_what_was_synced(storage: S3Storage, p
         log.write(b"%d\n" % number)
         log.sync()
         log.sync()
-    log.write(b"never synced")
+    log.write(b"later")
     proxy.forget()
     (found,) = storage.logs("ledger")
     assert found.key == "ledger/1.jsonl"
     assert storage.read_log(found) == expected
     assert storage.read_log(found, 100) == expected[:100]
     assert proxy.count() == {"LIST": 1, "GET": 200 // 64 + 200 % 64 + 1}
+    log.sync()
+    log.write(b"never synced")
     log.close()
     (found,) = storage.logs("ledger")
-    assert storage.read_log(found) == expected
+    assert storage.read_log(found) == expected + b"later"
     with pytest.raises(StorageError, match="two runs wrote under one epoch"):
         storage.appender("ledger/1.jsonl")
 
