@@ -76,9 +76,9 @@ def blocks(corpus: Corpus) -> list[Block]:
     if not corpus.row_groups:
         cuts = range(0, corpus.size, BLOCK_BYTES)
         return [Block(number, None, at, min(at + BLOCK_BYTES, corpus.size)) for number, at in enumerate(cuts)]
-    metadata = pq.read_metadata(open_storage(corpus.root).open(_index_key(corpus.key)))
-    offset = metadata.schema.names.index("offset")
-    starts = [metadata.row_group(number).column(offset).statistics.min for number in range(corpus.row_groups)]
+    with pq.ParquetFile(open_storage(corpus.root).open(_index_key(corpus.key))) as file:
+        groups = (file.read_row_group(number, columns=["offset"]) for number in range(corpus.row_groups))
+        starts = [group.column("offset")[0].as_py() for group in groups]
     ends = [*starts[1:], corpus.size]
     return [Block(number, number, start, end) for number, (start, end) in enumerate(zip(starts, ends, strict=True))]
 

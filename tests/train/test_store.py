@@ -25,7 +25,7 @@ def write_index(path: Path, groups: list[str], rows_a_group: int = 3) -> None:
     table = pa.table({"group": groups, "offset": np.cumsum([0, *sizes[:-1]]), "bytes": sizes})
     facts = {"file": path.name, "bytes": sum(sizes), "rows": len(lines), "selection": "mark"}
     table = table.replace_schema_metadata({"omni_ray": msgspec.json.encode(facts).decode()})
-    pq.write_table(table, path.with_suffix(".index.parquet"), row_group_size=rows_a_group)
+    pq.write_table(table, path.with_suffix(".index.parquet"), row_group_size=rows_a_group, write_statistics=False)
 
 
 def texts(found: corpus.Corpus) -> list[bytes]:
