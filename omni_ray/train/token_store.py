@@ -105,19 +105,17 @@ def build(
     if storage.exists(f"{folder}/{MANIFEST}"):
         return ready
     storage.put(f"{folder}/{TOKENIZER}", text)
+    blocks = corpora.blocks(corpus)
     tasks = [
         (msgspec.json.encode(block), block.stop - block.start)
-        for block in corpora.blocks(corpus)
+        for block in blocks
         if not storage.exists(_receipt_key(folder, block.number))
     ]
     if tasks:
         work = partial(_tokenise, msgspec.json.encode(Work(corpus, recipe, storage.location, folder)))
         for _ in run_tasks(work, tasks):
             pass
-    receipts = [
-        msgspec.json.decode(storage.read(_receipt_key(folder, block.number)), type=Receipt)
-        for block in corpora.blocks(corpus)
-    ]
+    receipts = [msgspec.json.decode(storage.read(_receipt_key(folder, block.number)), type=Receipt) for block in blocks]
     if not sum(receipt.train.rows for receipt in receipts):
         raise DataError(f"{corpus.root}/{corpus.key}: no text is left to train on; prepare more, or lower val_split")
     storage.put(f"{folder}/{MANIFEST}", msgspec.json.encode(Manifest(recipe, receipts)))

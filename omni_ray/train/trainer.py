@@ -5,6 +5,7 @@ the newest whole checkpoint itself. Checkpoints are the loop's own; Ray Train st
 """
 
 import logging
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -94,7 +95,11 @@ def fit(job: Job, workers: Workers, listen: Listener) -> None:
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     count = workers.most if workers.least == workers.most else (workers.least, workers.most)
     resources = {"CPU": workers.cpus, **({"GPU": 1} if workers.gpu else {})}
-    with tempfile.TemporaryDirectory(prefix="omni_ray-train-") as scratch, _listening(listen) as mailbox:
+    with (
+        _same_signals(),
+        tempfile.TemporaryDirectory(prefix="omni_ray-train-") as scratch,
+        _listening(listen) as mailbox,
+    ):
         trainer = TorchTrainer(
             _work,
             train_loop_config={"job": msgspec.json.encode(job), "threads": workers.cpus, "mailbox": mailbox},
@@ -195,6 +200,17 @@ def _listening(listen: Listener) -> Iterator[Any]:
     finally:
         ended.set()
         thread.join()
+
+
+@contextmanager
+def _same_signals() -> Iterator[None]:
+    """Ray Train takes Ctrl-C over and does not give it back."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _last_line(error: BaseException) -> str:
