@@ -67,6 +67,7 @@ with open_storage(sys.argv[2]).open("big") as stream, open(sys.argv[1], "wb") as
 
 
 def main() -> None:
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("throughput", "requests", "restart"))
     parser.add_argument("--aws", default="aws", help="the awscli to compare with")
@@ -183,7 +184,7 @@ class Planted(S3Storage):
 
 
 def restart(folder: Path, proxy: Proxy, receipts: int) -> None:
-    """A ledger of `receipts` blocks of 1 KiB, ten to a segment; then `status`, and `prepare` up to its first block."""
+    """A ledger of `receipts` blocks of 1 KiB, a hundred to a segment; then `status`, and `prepare` up to its work."""
     boto3.client("s3").upload_file(write_words(folder / "words.txt", (receipts + 10) << 10), BUCKET, "words.txt")
     catalog = folder / "catalog.toml"
     catalog.write_text(CATALOG.format(url=f"s3://{BUCKET}/words.txt", block_bytes=1 << 10))
@@ -242,13 +243,13 @@ def plant(out: str, source: Source, receipts: int) -> None:
             )
         )  # fmt: skip
         ledger.append(made[-1])
-        if number % 10 == 9:
+        if number % 100 == 99:
             ledger.sync()
     ledger.close()
     samples = CommittedSamples(Planted(out, table), folder.samples)
     samples.extend(made)
     samples.save()
-    asked = store.AskedSource.of(source, out)
+    asked = store.AskedSource.of(source, storage)
     request = store.Request(max_bytes=10**12, min_bytes=0, dedup="exact", license=None, sources=[asked])
     store.write_struct(storage, store.request_key("text"), request)
 
