@@ -29,7 +29,7 @@ Sizes = NDArray[np.uint32] | NDArray[np.uint64]
 Hashes = NDArray[np.uint64]
 State = Literal["filled", "dry", "needs_more"]
 
-PARTITION_SAMPLES = 1 << 23  # hashes sorted at once: about 300 MB
+PARTITION_SAMPLES = 1 << 22  # hashes sorted at once: about 150 MB, and twice that where most repeat
 CHUNK_SAMPLES = 1 << 20
 FIRST_WINDOW = 1 << 10  # samples looked at in one step of a cut; grows while all of them fit
 UNLIMITED = int(np.iinfo(np.int64).max)

@@ -34,7 +34,7 @@ def main() -> None:
         _forget_peak()
         began = time.monotonic()
         answer = {"prepare": _prepare, "read": reading.compare_readings}[job.pop("action")](**job)
-        answer |= {"seconds": time.monotonic() - began, "peak_mb": _peak_mb()}
+        answer = {"peak_mb": _peak_mb()} | answer | {"seconds": time.monotonic() - began}
         print(json.dumps(answer), file=answers, flush=True)
 
 
@@ -51,6 +51,8 @@ def _prepare(
     with contextlib.redirect_stderr(errors), mock.patch.object(readers, "index_file", segmented):
         code = command.main(["text", "--catalog", catalog, "--out", out, *arguments])
     storage = LocalStorage(out)
+    problems = verify.verify(storage, "text").problems if code == 0 else []
+    peak_mb = _peak_mb()  # of the command and the proof; what follows is the test's own
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     quarantined: list[dict[str, Any]] = []
@@ -72,7 +74,8 @@ def _prepare(
         "dropped": dict(dropped),
         "quarantined": counts["quarantined"],
         "quarantine": quarantined,
-        "problems": verify.verify(storage, "text").problems if code == 0 else [],
+        "problems": problems,
+        "peak_mb": peak_mb,
     }
 
 
