@@ -28,7 +28,7 @@ from omni_ray.prepare.transforms.text import TextTransform
 from omni_ray.storage import open_storage
 
 SEGMENT_BYTES = 64 << 20  # of input between two receipts of one block: a few seconds of work
-SEGMENT_ROWS = 500_000  # the same where records are a few bytes each, of which a worker holds some 400
+SEGMENT_ROWS = 200_000  # the same where records are a few bytes each, of which a worker holds some 400
 ATTEMPTS = 3  # for errors that can pass: network, disk, memory
 
 
