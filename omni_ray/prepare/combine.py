@@ -27,8 +27,8 @@ from omni_ray.prepare.select import Cut, Selection, Sizes
 from omni_ray.prepare.state import SourceState
 from omni_ray.storage import Slice, Storage, Writer
 
-THREADS = 2  # that read and make index rows while the corpus is copied; most of that leaves the interpreter alone
-AHEAD = 2  # segments whose rows may wait to be written: one of half a million short lines takes 200 MB in the making
+THREADS = 1  # that reads and makes index rows while the corpus is copied; most of that leaves the interpreter alone
+AHEAD = 1  # segments whose rows may wait to be written: one of half a million short lines takes 200 MB in the making
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
