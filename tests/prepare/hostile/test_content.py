@@ -323,3 +323,10 @@ def test_batches_of_very_short_records_are_small_and_the_same_from_every_cursor(
     for before, after in itertools.pairwise(whole):
         again = next(readers.read_cut(source, file, cut, members, points, before.cursor))
         assert again == after
+
+
+@pytest.fixture(autouse=True)
+def a_process_of_its_own(request: pytest.FixtureRequest, worker: Worker) -> None:
+    """What a test before left in the allocator is not this one's memory."""
+    if request.node.get_closest_marker("slow"):
+        worker.stop()
