@@ -28,7 +28,7 @@ from omni_ray.prepare.state import SourceState
 from omni_ray.storage import Slice, Storage, Writer
 
 THREADS = 1  # that reads and makes index rows while the corpus is copied; most of that leaves the interpreter alone
-AHEAD = 1  # segments whose rows may wait to be written: one of half a million short lines takes 200 MB in the making
+AHEAD = 1  # segments whose rows may wait to be written: one of many short lines takes much to make
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
