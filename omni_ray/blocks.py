@@ -8,8 +8,10 @@ every yielded batch of receipts an object of its own, which the driver sees at o
 """
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import pyarrow as pa
@@ -23,12 +25,18 @@ GROUP_WEIGHT = (
 )  # input bytes, some seconds of work; a Ray task costs the driver some 5 ms, so blocks share one
 GROUP_BLOCKS = 64
 GROUPS_PER_CPU = 4  # into which what is left is divided, so that groups become small towards the end and no CPU idles
+BACKGROUND = ("StreamingExecutor-", "iter_threaded")  # threads that Ray Data schedules and reads in
+END_SECONDS = 30.0  # for them to end; they stop between two steps
 
 Work = Callable[[bytes], Iterator[bytes]]
 
 
-def run_blocks(work: Work, tasks: Sequence[tuple[bytes, int]], *, address: str, workers: int | None) -> Iterator[bytes]:
+def run_blocks(
+    work: Work, tasks: Sequence[tuple[bytes, int]], *, address: str, workers: int | None
+) -> Generator[bytes, None, None]:
     """Run `work` over every task, in no particular order, and yield what it yields soon after.
+
+    Closed early, it ends what is running; that has to come before `connected` ends.
 
     Args:
         work: picklable; called in a worker process with one encoded task. An exception ends the whole run.
@@ -41,8 +49,26 @@ def run_blocks(work: Work, tasks: Sequence[tuple[bytes, int]], *, address: str, 
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             partial(_run_group, work), batch_size=None, batch_format="pyarrow", num_cpus=1
         )
-        for table in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
-            yield from table.column("receipts").combine_chunks().flatten().to_pylist()
+        with _threads_ended():
+            for table in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
+                yield from table.column("receipts").combine_chunks().flatten().to_pylist()
+
+
+@contextmanager
+def _threads_ended() -> Iterator[None]:
+    """Wait, at the end, for what Ray Data runs in the background.
+
+    Left early, it tells its threads to stop but does not wait until they have; Ray ends the whole process, with a code
+    and a message of its own, where one of them still uses a connection that was closed meanwhile.
+    """
+    before = set(threading.enumerate())
+    try:
+        yield
+    finally:
+        gone_at = time.monotonic() + END_SECONDS
+        for thread in set(threading.enumerate()) - before:
+            if thread.name.startswith(BACKGROUND):
+                thread.join(max(0.0, gone_at - time.monotonic()))
 
 
 def group_tasks(tasks: Sequence[tuple[bytes, int]], cpus: int) -> list[list[bytes]]:

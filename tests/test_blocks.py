@@ -1,10 +1,18 @@
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
+import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_ray.blocks import GROUP_BLOCKS, GROUP_WEIGHT, GROUPS_PER_CPU, group_tasks, run_blocks
+from omni_ray import runtime
+from omni_ray.blocks import BACKGROUND, GROUP_BLOCKS, GROUP_WEIGHT, GROUPS_PER_CPU, group_tasks, run_blocks
+from omni_ray.errors import LeaseLost
+from omni_ray.prepare import command
+from omni_ray.prepare.options import Options
 
 
 @given(weights=st.lists(st.integers(0, 3 * GROUP_WEIGHT), max_size=300), cpus=st.integers(1, 32))
@@ -36,3 +44,42 @@ def test_every_receipt_comes_back_once() -> None:
     tasks = [(b"%d" % number, 1 << 20) for number in range(20)]
     found = sorted(run_blocks(echo_twice, tasks, address="local", workers=2))
     assert found == sorted(b"%d/%d" % (number, part) for number in range(20) for part in range(2))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_what_a_failed_round_left_running_ends_before_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray ends the whole process, with a code and a message of its own, where its work outlives the connection."""
+    left = []
+
+    @contextmanager
+    def connected(address: str, workers: int | None) -> Iterator[int]:
+        with before(address, workers) as cpus:
+            try:
+                yield cpus
+            finally:
+                left.extend(thread.name for thread in threading.enumerate() if thread.name.startswith(BACKGROUND))
+
+    def on_a_loaded_machine(call: Callable[..., object]) -> Callable[..., object]:
+        def slow(*arguments: object, **options: object) -> object:
+            if told.is_set() and threading.current_thread().name.startswith(BACKGROUND):
+                time.sleep(4)  # longer than Ray Data itself waits for it
+            return call(*arguments, **options)
+
+        return slow
+
+    def work(task: bytes) -> Iterator[bytes]:
+        yield task
+
+    told = threading.Event()
+    for name in ("get", "wait"):
+        monkeypatch.setattr(ray, name, on_a_loaded_machine(getattr(ray, name)))
+    before = runtime.connected
+    monkeypatch.setattr(runtime, "connected", connected)
+    asked = Options("text", (), "out", 1, True, "exact", None, address="local", workers=2, command="prepare")
+    with pytest.raises(LeaseLost), ExitStack() as stack:
+        run_tasks = command._tasks_runner(stack, asked)
+        for _ in run_tasks(work, [(b"", 1)] * 200):
+            told.set()
+            raise LeaseLost("taken over")
+    assert left == []

@@ -5,7 +5,7 @@ import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from importlib import import_module
 
 from omni_ray import faults
@@ -173,7 +173,10 @@ def _failed(options: Options, asked: Asked, run: Run, selection: Selection) -> d
 
 
 def _tasks_runner(stack: ExitStack, options: Options) -> RunTasks:
-    """Tasks go to Ray, which is connected to at the first round and kept for the others."""
+    """Tasks go to Ray, which is connected to at the first round and kept for the others.
+
+    What a failed round left running ends before the connection does: Ray ends a process that uses a closed one.
+    """
     connected = False
 
     def run_tasks(work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
@@ -189,7 +192,8 @@ def _tasks_runner(stack: ExitStack, options: Options) -> RunTasks:
             connected = True
         from omni_ray import blocks
 
-        return blocks.run_blocks(work, tasks, address=options.address, workers=options.workers)
+        running = blocks.run_blocks(work, tasks, address=options.address, workers=options.workers)
+        return stack.enter_context(closing(running))
 
     return run_tasks
 

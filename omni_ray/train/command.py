@@ -4,7 +4,7 @@ import argparse
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from omni_ray import faults
@@ -109,8 +109,12 @@ def _train(stage: str, config: StageConfig, storage: Storage, folder: str, argum
 
     asked = arguments.workers
     cpus = max(os.cpu_count() or 1, asked[1] if asked else 1)
-    with connected(arguments.address, cpus):
-        run_tasks: Callable[..., Iterator[bytes]] = partial(blocks.run_blocks, address=arguments.address, workers=cpus)
+    with connected(arguments.address, cpus), ExitStack() as stack:
+
+        def run_tasks(work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
+            running = blocks.run_blocks(work, tasks, address=arguments.address, workers=cpus)
+            return stack.enter_context(closing(running))  # ends before the connection, also after an error
+
         prepared = room(stage).prepare(config, storage, run_tasks)
         task = room(stage).open_task(config, prepared, "cpu")
         workers = trainer.choose_workers(asked, arguments.gpu, arguments.resize_seconds)
