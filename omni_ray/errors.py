@@ -38,6 +38,10 @@ class NotStored(StorageError):
     """Nothing is stored under the key that was to be read."""
 
 
+class Unwritten(StorageError):
+    """What was made could not be put into the output."""
+
+
 class LedgerCorrupt(OmniRayError):
     """A ledger record in the middle of a ledger does not match its checksum."""
 

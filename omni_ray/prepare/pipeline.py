@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from omni_ray.catalog import Modality
+from omni_ray.errors import StorageError
 from omni_ray.faults import stop_here
 from omni_ray.lease import Lease
 from omni_ray.ledger import Receipt
@@ -30,6 +31,7 @@ ROUND_TASKS = 1 << 14  # of all sources: enough that the end of a round, where C
 FILE_RECEIPTS = (
     2048  # between two writes of what is known of the samples: a killed run reads about as many tables again
 )
+UNWRITTEN_IN_A_ROW = 4  # blocks that the output did not take, each tried for some seconds: it is full, or gone
 LEAST_TASKS = 8  # a source gives at least so many to a round, so that no CPU waits for the next one
 
 
@@ -69,6 +71,7 @@ class Run:
         self.states = {state.source.name: state for state in states}
         self._shares = asked.shares()
         self._lease = lease
+        self._unwritten = 0  # in a row
         self._work = Work(
             out=storage.location,
             modality=modality,
@@ -149,7 +152,11 @@ class Run:
             if not state.failures:
                 say(f"{report.source}: {report.what.error}")
             state.failures.append(report.what.error)
+            self._unwritten += report.what.unwritten
+            if self._unwritten >= UNWRITTEN_IN_A_ROW:
+                raise StorageError(f"{report.what.error} ({self._unwritten} blocks in a row could not be written)")
             return
+        self._unwritten = 0
         receipt = report.what
         if state.ledger is not None and state.ledger.append(receipt):
             ended = receipt.cursor is None and not receipt.block.startswith("index-")

@@ -226,8 +226,9 @@ def _repeated(samples: Mapping[str, Samples], offsets: NDArray[np.int64]) -> tup
     found: list[NDArray[np.uint64]] = []
     groups = 1
     for partition in range(1 << bits):
-        rows, groups = _repeated_in(*_partition(samples, offsets, bits, partition), offsets, groups)
-        found.append(rows)
+        hashes, numbers, later = _partition(samples, offsets, bits, partition)
+        rows, groups = _repeated_in(hashes, numbers, offsets, groups)
+        found += [rows, later.astype(np.uint64) << _HALF]
     rows = np.empty(sum(map(len, found)), np.uint64)
     end = len(rows)
     while found:  # one by one, so that both copies are never in memory whole
@@ -240,10 +241,16 @@ def _repeated(samples: Mapping[str, Samples], offsets: NDArray[np.int64]) -> tup
 
 def _partition(
     samples: Mapping[str, Samples], offsets: NDArray[np.int64], bits: int, partition: int
-) -> tuple[Hashes, NDArray[np.int64]]:
-    """The hashes `[m, 2]` whose low `bits` are `partition`, and their numbers `[m]`."""
+) -> tuple[Hashes, NDArray[np.int64], NDArray[np.int64]]:
+    """The hashes `[m, 2]` whose low `bits` are `partition`, their numbers `[m]`, and the numbers of those left out.
+
+    Different contents spread evenly over the partitions. What comes above that is repetition, and later occurrences
+    inside a source are left out as soon as there is so much of it, so that no content makes a partition large.
+    """
     hashes, numbers = [np.empty((0, 2), np.uint64)], [np.empty(0, np.int64)]
+    later = [np.empty(0, np.int64)]
     wanted, low_bits = np.uint64(partition), np.uint64((1 << bits) - 1)
+    limit = (int(offsets[-1]) >> bits) + CHUNK_SAMPLES
     for (name, given), start, end in zip(samples.items(), offsets, offsets[1:], strict=False):
         number = int(start)
         for chunk in _chunks(given):
@@ -253,9 +260,14 @@ def _partition(
             hashes.append(chunk[picked])
             numbers.append(picked + number)
             number += len(chunk)
+            if sum(map(len, numbers)) > limit:
+                kept, left_out = _first_in_source(np.concatenate(hashes), np.concatenate(numbers), offsets)
+                hashes, numbers = [kept[0]], [kept[1]]
+                later.append(left_out)
+                limit = max(limit, 2 * len(kept[1]))
         if number != end:
             raise DataError(f"source {name!r}: {end - start} sizes but {number - start} hashes; read both again")
-    return np.concatenate(hashes), np.concatenate(numbers)
+    return np.concatenate(hashes), np.concatenate(numbers), np.concatenate(later)
 
 
 def _chunks(given: Samples) -> Iterator[Hashes]:
@@ -265,27 +277,49 @@ def _chunks(given: Samples) -> Iterator[Hashes]:
         yield from (given.hashes[at : at + CHUNK_SAMPLES] for at in range(0, len(given.hashes), CHUNK_SAMPLES))
 
 
+def _first_in_source(
+    hashes: Hashes, number: NDArray[np.int64], offsets: NDArray[np.int64]
+) -> tuple[tuple[Hashes, NDArray[np.int64]], NDArray[np.int64]]:
+    """Hashes and numbers of each content's first occurrence in each source, and the numbers of the others."""
+    twins = _twins(hashes, number, offsets)
+    left_out = twins.at[~twins.first]
+    kept = np.ones(len(number), np.bool_)
+    kept[left_out] = False
+    return (hashes[kept], number[kept]), number[left_out]
+
+
 def _repeated_in(
     hashes: Hashes, number: NDArray[np.int64], offsets: NDArray[np.int64], groups: int
 ) -> tuple[NDArray[np.uint64], int]:
     """Rows of the repeated contents among `hashes`, and how many groups there are now, of which `groups` before."""
+    at, new, first = _twins(hashes, number, offsets)
+    content = np.cumsum(new) - 1
+    shared = np.bincount(content[first]) > 1
+    group = np.where(first, groups - 1 + np.cumsum(shared)[content], 0)
+    rows = (number[at].astype(np.uint64) << _HALF) | group.astype(np.uint64)
+    return rows[~first | shared[content]], groups + int(shared.sum())
+
+
+class _Twins(NamedTuple):
+    """Where samples are whose content repeats, by content and number (which rises): `[m]`. `new` marks the first of a
+    content, `first` the first in its source."""
+
+    at: NDArray[np.intp]
+    new: NDArray[np.bool_]
+    first: NDArray[np.bool_]
+
+
+def _twins(hashes: Hashes, number: NDArray[np.int64], offsets: NDArray[np.int64]) -> _Twins:
     order = np.argsort(hashes[:, 0])
     twin = np.zeros(len(order), np.bool_)
     same = np.diff(hashes[order, 0]) == 0
     twin[1:] |= same
     twin[:-1] |= same
-    picked = order[twin]
-    hashes, number = hashes[picked], number[picked]
-    order = np.lexsort((number, hashes[:, 1], hashes[:, 0]))
-    hashes, number = hashes[order], number[order]
-
-    new = np.ones(len(number), np.bool_)
-    new[1:] = (hashes[1:] != hashes[:-1]).any(axis=1)
-    source = np.searchsorted(offsets, number, side="right")
-    first = new.copy()  # the first occurrence in its source
-    first[1:] |= source[1:] != source[:-1]
-    content = np.cumsum(new) - 1
-    shared = np.bincount(content[first]) > 1
-    group = np.where(first, groups - 1 + np.cumsum(shared)[content], 0)
-    rows = (number.astype(np.uint64) << _HALF) | group.astype(np.uint64)
-    return rows[~first | shared[content]], groups + int(shared.sum())
+    at = np.sort(order[twin])  # by number, which the stable sort by content leaves so
+    at = at[np.lexsort((hashes[at, 1], hashes[at, 0]))]
+    new = np.ones(len(at), np.bool_)
+    new[1:] = (np.diff(hashes[at, 0]) != 0) | (np.diff(hashes[at, 1]) != 0)
+    source = np.searchsorted(offsets, number[at], side="right")
+    first = new.copy()
+    first[1:] |= np.diff(source) != 0
+    return _Twins(at, new, first)

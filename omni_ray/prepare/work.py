@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from omni_ray.catalog import Modality, Source
-from omni_ray.errors import LeaseLost, OmniRayError, StorageError
+from omni_ray.errors import LeaseLost, OmniRayError, StorageError, Unwritten
 from omni_ray.faults import stop_here
 from omni_ray.lease import is_current
 from omni_ray.ledger import Output, Receipt
@@ -47,10 +47,11 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """A block that stays undone."""
+    """A block that stays undone; `unwritten` where the output did not take what was made of it."""
 
     block: str
     error: str
+    unwritten: bool = False
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -86,7 +87,12 @@ class _Context:
         self.tag = output_tag(self.settings, task.file)
 
     def commit(self, stem: str, data: Mapping[str, bytes]) -> dict[str, Output]:
-        """Make the outputs visible if the run still holds the output; raises LeaseLost if it does not."""
+        """Make the outputs visible.
+
+        Raises:
+            LeaseLost: the run does not hold the output any more.
+            Unwritten: the storage failed.
+        """
         objects, outputs = store.arrange(self.storage, stem, data)
         writers = []
         try:
@@ -97,6 +103,8 @@ class _Context:
                 raise LeaseLost(f"{self.work.out}: another run took over")
             for writer in writers:
                 writer.commit()
+        except StorageError as error:
+            raise Unwritten(str(error)) from error
         finally:
             for writer in writers:
                 writer.abort()
@@ -140,7 +148,8 @@ def _attempts(work: Work, task: Task) -> Iterator[Receipt | Failed]:
             return
         except (StorageError, OSError, MemoryError) as error:
             if attempt == ATTEMPTS:
-                yield Failed(task.block, f"{task.file.path}: {error or type(error).__name__}")
+                what = f"{task.file.path}: {error or type(error).__name__}"
+                yield Failed(task.block, what, unwritten=isinstance(error, Unwritten))
                 return
             time.sleep(random.uniform(0.5, 1) * 2**attempt)
         except OmniRayError as error:

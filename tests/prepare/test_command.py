@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from omni_ray.errors import StorageError
+from omni_ray.prepare import pipeline, work
 from omni_ray.prepare.reset import is_ours
 from omni_ray.prepare.store import SourceFolder
-from tests.e2e.harness import products
+from omni_ray.storage import LocalStorage, Writer
+from tests.e2e.harness import assert_still_prefix, products, receipts
 from tests.prepare import inprocess
 
 pytestmark = pytest.mark.usefixtures("no_ray")
@@ -199,3 +202,31 @@ def test_a_reset_that_was_killed_goes_on(tmp_path: Path, out: Path, catalog: Pat
     assert inprocess.prepare(tmp_path / "fresh", catalog) == 0
     assert products(out) == products(tmp_path / "fresh")
     assert stored(out) == stored(tmp_path / "fresh")
+
+
+def test_an_output_that_takes_nothing_any_more_ends_the_run_and_loses_nothing(
+    tmp_path: Path, catalog: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = tmp_path / "full"
+    staged = LocalStorage.staged
+    asked: list[str] = []
+
+    def takes_five(storage: LocalStorage, key: str, data: bytes) -> Writer:
+        asked.append(key)
+        if len(asked) > 5:
+            raise StorageError(f"{key}: No space left on device")
+        return staged(storage, key, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "staged", takes_five)
+        patch.setattr(work.time, "sleep", lambda seconds: None)
+        assert inprocess.prepare(full, catalog) == 1
+    told = capsys.readouterr().err
+    assert "No space left on device" in told
+    assert "4 blocks in a row could not be written" in told
+    assert len(asked) - 5 == pipeline.UNWRITTEN_IN_A_ROW * work.ATTEMPTS
+    held = receipts(full)
+    assert sum(map(len, held.values())) == 2  # of a text and a table each
+    assert inprocess.prepare(full, catalog) == 0
+    assert_still_prefix(held, receipts(full))
+    assert products(full) == products(out)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omni_ray.errors import DataError, UsageError
 from omni_ray.prepare import select as module
 from omni_ray.prepare.budget import Share, quotas
-from omni_ray.prepare.select import Samples, Selection, select
+from omni_ray.prepare.select import Counts, Samples, Selection, select
 
 CATEGORIES = ("general", "scientific", "tools")
 Hash = tuple[int, int]
@@ -361,3 +361,22 @@ def test_a_selection_takes_fewer_than_2_to_the_32_samples() -> None:
     with pytest.raises(DataError, match=r"4294967296 samples: one selection takes fewer than 2\^32"):
         select(0, shares, {"a": many(1 << 31), "b": many(1 << 31)}, False)
     assert select(0, shares, {"a": many(1 << 31), "b": many((1 << 31) - 1)}, False).size == 0
+
+
+def test_repetitions_do_not_make_a_partition_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PARTITION_SAMPLES", 256)
+    monkeypatch.setattr(module, "CHUNK_SAMPLES", 32)
+    sorted_at_once = []
+    twins = module._twins
+
+    def watched(hashes: np.ndarray, *more: Any) -> Any:
+        sorted_at_once.append(len(hashes))
+        return twins(hashes, *more)
+
+    monkeypatch.setattr(module, "_twins", watched)
+    hashes = np.zeros((5000, 2), np.uint64)  # one content, but for every tenth sample
+    hashes[::10] = np.arange(1000, 2000).reshape(500, 2)
+    samples = Samples(np.full(5000, 3, np.uint32), hashes, True)
+    selection = select(None, [Share("one", "general", Fraction(1), Fraction(1))], {"one": samples}, True)
+    assert selection.cuts["one"].counts == Counts(501, 4499, 0)
+    assert max(sorted_at_once) <= 256 + 2 * 32
