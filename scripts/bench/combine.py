@@ -63,7 +63,7 @@ def main() -> int:
 def combining(out: Path) -> float:
     storage = open_storage(str(out))
     request = status.load_request(storage, "text")
-    asked = status.asked_of(request)
+    asked = status.asked_of(request, storage)
     states = status.load_states(storage, "text", asked)
     selection = status.current_selection(request, asked, states)
     storage.delete(CORPUS)
