@@ -13,7 +13,7 @@ from typing import NamedTuple
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLE_SECONDS = 0.05  # between two looks at the memory of a command's processes
+SAMPLE_SECONDS = 0.25  # between two looks at the memory of a command's processes; each costs some milliseconds of CPU
 
 
 class Run(NamedTuple):
