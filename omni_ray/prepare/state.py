@@ -77,8 +77,10 @@ class SourceState:
             if not self.index_segments(file):
                 return None
             outputs = [r.outputs["cuts.parquet"] for r in self.committed.receipts[index_id(file.path)]]
-            parts = (store.read_output(self.storage, output) for output in outputs)
-            self._cuts[file.path] = [cut for part in parts for cut in store.decode_cuts(part)]
+            parts = ((store.read_output(self.storage, output), output.key) for output in outputs)
+            self._cuts[file.path] = [
+                cut for part, key in parts for cut in store.decode_cuts(part, f"{self.storage.uri}/{key}")
+            ]
         return self._cuts[file.path]
 
     def prefix(self) -> list[Receipt]:

@@ -262,8 +262,9 @@ def encode_cuts(cuts: Sequence[Cut]) -> bytes:
     return encode_parquet(pa.table(columns, schema=_CUTS))
 
 
-def decode_cuts(data: bytes) -> list[Cut]:
-    return [Cut(**row) for row in pq.read_table(pa.BufferReader(data)).to_pylist()]
+def decode_cuts(data: bytes, where: str) -> list[Cut]:
+    """Raises DataError, naming the file `where`, for one that is damaged."""
+    return [Cut(**row) for row in _read_parquet(data, where, _CUTS.names).to_pylist()]
 
 
 def encode_members(members: Sequence[Member]) -> bytes:
@@ -271,8 +272,9 @@ def encode_members(members: Sequence[Member]) -> bytes:
     return encode_parquet(pa.table(columns, schema=_MEMBERS))
 
 
-def decode_members(data: bytes) -> list[Member]:
-    return [Member(**row) for row in pq.read_table(pa.BufferReader(data)).to_pylist()]
+def decode_members(data: bytes, where: str) -> list[Member]:
+    """Raises DataError, naming the file `where`, for one that is damaged."""
+    return [Member(**row) for row in _read_parquet(data, where, _MEMBERS.names).to_pylist()]
 
 
 _CUTS = pa.schema(

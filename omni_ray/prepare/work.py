@@ -274,8 +274,8 @@ def _members_of(context: _Context) -> list[Member]:
 @functools.lru_cache(maxsize=8)
 def _read_members(uri: str, stems: tuple[str, ...]) -> list[Member]:
     storage = open_storage(uri)
-    parts = (store.read_named(storage, stem, "members.parquet") for stem in stems)
-    members = [member for part in parts for member in store.decode_members(part)]
+    parts = ((store.read_named(storage, stem, "members.parquet"), f"{storage.uri}/{stem}") for stem in stems)
+    members = [member for part, where in parts for member in store.decode_members(part, where)]
     seen: Counter[str] = Counter()
     for number, member in enumerate(members):
         if twins := seen[member.name]:

@@ -5,11 +5,13 @@ import os
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from omni_ray import cli
 from omni_ray.lease import LEASE_FOLDER
+from omni_ray.prepare import store
 from tests.e2e import harness
 from tests.prepare import inprocess
 
@@ -89,6 +91,25 @@ def test_damaged_files_of_ours_are_named(
         path.unlink()
         assert inprocess.prepare(out, catalog) == 0
         assert verify(out) == 0
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\x00 no such thing", store.encode_parquet(pa.table({"other": [1]}))])
+def test_a_damaged_index_is_named_by_a_run_that_needs_it(
+    tmp_path: Path, out: Path, damage: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tarfile.open(tmp_path / "docs.tar", "w") as archive:
+        member = tarfile.TarInfo("one.txt")
+        archive.addfile(member, io.BytesIO(b""))
+    catalog = tmp_path / "docs.toml"
+    catalog.write_text(inprocess.entry("docs", url='"docs.tar"').replace('reader = "lines"', 'reader = "documents"'))
+    assert inprocess.prepare(out, catalog) == 0
+    (path,) = out.glob(".omni_ray/text/docs/index/*cuts.parquet")
+    path.write_bytes(damage)
+    capsys.readouterr()
+    assert inprocess.prepare(out, catalog) == 1
+    assert f"{path.name}: " in capsys.readouterr().err
+    assert verify(out) == 1
+    assert path.name in capsys.readouterr().out
 
 
 def test_a_missing_block_is_named_and_reset_makes_it_anew(

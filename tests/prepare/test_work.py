@@ -203,7 +203,7 @@ def test_blocks_in_the_middle_of_a_gzip_are_read_with_its_own_seek_points(tmp_pa
     cuts = [
         cut
         for receipt in index
-        for cut in store.decode_cuts(store.read_output(bench.storage, receipt.outputs["cuts.parquet"]))
+        for cut in store.decode_cuts(store.read_output(bench.storage, receipt.outputs["cuts.parquet"]), "cuts")
     ]
     assert len(cuts) > 3
     found = [
