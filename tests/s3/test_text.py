@@ -198,7 +198,11 @@ def test_status_retry_and_reset_work_as_on_disk(world: World) -> None:
     assert done.code == 0, done.stderr
     assert "0 of 6 records quarantined as bad_json are in now; 6 records stay quarantined as bad_json" in done.stderr
     S3Storage(uri("looked-at")).put("text/theirs.txt", b"not ours")
-    done = harness.run(harness.prepare_text(uri("looked-at"), world.bucket, "--reset", "--dataset", "lines"))
+    anew = harness.prepare_text(uri("looked-at"), world.bucket, "--reset", "--dataset", "lines")
+    with harness.started(anew, OMNI_RAY_STOP="forgetting") as process:
+        process.wait(harness.PATIENCE)
+        assert process.returncode == -9
+    done = harness.run(anew)
     assert done.code == 0, done.stderr
     left = products("looked-at")
     assert left.pop("text/theirs.txt") == sha256(b"not ours").hexdigest()
