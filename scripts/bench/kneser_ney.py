@@ -100,4 +100,5 @@ def _look_up(keys: Ints, values: Floats, wanted: Ints) -> Floats:
 
 def _is_in(keys: Ints, wanted: Ints) -> npt.NDArray[np.bool_]:
     places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-    return keys[places] == wanted
+    found: npt.NDArray[np.bool_] = keys[places] == wanted
+    return found

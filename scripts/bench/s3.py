@@ -145,11 +145,11 @@ def requests(folder: Path, proxy: Proxy) -> None:
     (few, small), (many, large) = counted
     per_block = {kind: (large[kind] - small[kind]) / (many - few) for kind in sorted(large)}
     print("a block:", {kind: round(count, 2) for kind, count in per_block.items()})
-    blocks = 25e9 / BLOCK_BYTES
-    puts = sum(per_block.get(kind, 0) for kind in ("PUT", "POST", "LIST")) * blocks
-    gets = sum(per_block.get(kind, 0) for kind in ("GET", "HEAD")) * blocks
+    in_25_gb = 25e9 / BLOCK_BYTES
+    puts = sum(per_block.get(kind, 0) for kind in ("PUT", "POST", "LIST")) * in_25_gb
+    gets = sum(per_block.get(kind, 0) for kind in ("GET", "HEAD")) * in_25_gb
     print(
-        f"25 GB ({blocks:,.0f} blocks): {puts:,.0f} PUT, POST and LIST, {gets:,.0f} GET and HEAD: "
+        f"25 GB ({in_25_gb:,.0f} blocks): {puts:,.0f} PUT, POST and LIST, {gets:,.0f} GET and HEAD: "
         f"{puts * PUT_PRICE + gets * GET_PRICE:.3f} US dollars in requests"
     )
 

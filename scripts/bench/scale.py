@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -181,10 +182,13 @@ def prepare_here(catalog: str, out: str) -> None:
         for task, _weight in tasks:
             yield from work(task)
 
-    os.fsync = lambda _file: None
-    runtime.connected, blocks.run_blocks = not_connected, in_turn
-    if code := command.main(["text", "--catalog", catalog, "--out", out, "--min-gb", "0"]):
-        sys.exit(code)
+    with (
+        mock.patch.object(os, "fsync"),
+        mock.patch.object(runtime, "connected", not_connected),
+        mock.patch.object(blocks, "run_blocks", in_turn),
+    ):
+        if code := command.main(["text", "--catalog", catalog, "--out", out, "--min-gb", "0"]):
+            sys.exit(code)
 
 
 def planning(out: Path) -> float:

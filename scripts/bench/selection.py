@@ -49,7 +49,9 @@ def main() -> int:
 
 
 def write(folder: str, samples: int, duplicates: float) -> None:
-    def read_rows(_: Storage, receipts: Iterable[Receipt], __: object = None) -> Iterator[pa.Table]:
+    def read_rows(
+        storage: Storage, receipts: Iterable[Receipt], columns: list[str] | None = None
+    ) -> Iterator[pa.Table]:
         for receipt in receipts:
             yield simulated_rows(receipt, samples, duplicates)
 
