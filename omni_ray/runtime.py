@@ -77,6 +77,8 @@ def _connect(address: str, workers: int | None) -> None:
         num_cpus=workers or os.cpu_count(),
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=False,
+        # nothing is scaled on one machine, but Ray starts a scaler all the same, and the old one takes a second to end
+        _system_config={"enable_autoscaler_v2": True},
         **quiet,
     )
 
