@@ -112,6 +112,17 @@ class TextSample(NamedTuple):
     lines: list[str]
 
 
+class MediaSample(NamedTuple):
+    """A kept sound or picture: the file to be written, its text, and what the index tells of it."""
+
+    data: bytes  # the encoded file
+    suffix: str  # of its name, with the dot: `.jpg`, `.flac`
+    text: str  # transcript or caption, clean
+    seconds: float | None = None  # of sound
+    width: int | None = None  # pixels, of the picture in `data`
+    height: int | None = None
+
+
 class Drop(NamedTuple):
     """A record that a rule leaves out."""
 
@@ -119,7 +130,7 @@ class Drop(NamedTuple):
 
 
 class Unusable(NamedTuple):
-    """A record of which no text can be made: to be quarantined under `reason`."""
+    """A record of which no sample can be made: to be quarantined under `reason`."""
 
     reason: str
     error: str
