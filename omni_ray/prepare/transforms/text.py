@@ -1,23 +1,17 @@
 """Text records to lines of the corpus: render, normalise, judge by the rules, split what is too long."""
 
-import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from operator import itemgetter
-from string import Formatter
 from typing import Any
 
 import numpy as np
 
 from omni_ray.catalog import Source
 from omni_ray.prepare.records import Drop, TextSample, Unusable
-from omni_ray.prepare.transforms import bulk
-
-Template = list[tuple[str, list[str] | None]]  # literal text, and the path of the column behind it (None: the end)
+from omni_ray.prepare.transforms import bulk, fields
 
 _PARAGRAPHS = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCES = re.compile(r"(?<=[.!?…。！？])\s+|(?<=[。！？])")
@@ -34,18 +28,7 @@ class _Symbols(dict[int, str | None]):
         return value
 
 
-class _Controls(dict[int, str | None]):
-    """A translate table that deletes control characters other than white space."""
-
-    def __missing__(self, code: int) -> str | None:
-        char = chr(code)
-        self[code] = value = None if unicodedata.category(char) == "Cc" and not char.isspace() else char
-        return value
-
-
 _symbols = _Symbols()
-_controls = _Controls()
-_HAS_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
 
 
 FEWEST_IN_BULK = 8  # below, the calls of `bulk` cost more than they save
@@ -84,8 +67,7 @@ class TextTransform:
 
     def __init__(self, source: Source) -> None:
         rules = source.resolved_rules()
-        self._template = _parse(source.template("text"))
-        self._render = _renderer(self._template)
+        self._render = fields.renderer(source.template("text"))
         self._min_chars = int(rules["min_chars"])
         self._max_line_chars = int(rules["max_line_chars"])
         self._max_symbol_ratio = float(rules["max_symbol_ratio"])
@@ -94,7 +76,7 @@ class TextTransform:
         try:
             text = self._render(value)
         except KeyError as error:
-            return _missing(error)
+            return fields.missing(error)
         return self._judge(text)
 
     def many(self, values: Sequence[Mapping[str, Any]]) -> TextBatch:
@@ -107,7 +89,7 @@ class TextTransform:
                 texts.append(self._render(value))
                 numbers.append(number)
             except KeyError as error:
-                batch.add(number, _missing(error))
+                batch.add(number, fields.missing(error))
         if len(texts) >= FEWEST_IN_BULK and sum(map(len, texts)) <= MOST_CHARS_IN_BULK:
             try:
                 self._judge_in_bulk(batch, numbers, texts)
@@ -135,15 +117,10 @@ class TextTransform:
 
     def _judge(self, text: str) -> TextSample | Drop | Unusable:
         ascii_only = text.isascii()
-        if not ascii_only:
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                return Unusable("undecodable", f"a lone surrogate at character {error.start}")
-            if not unicodedata.is_normalized("NFC", text):
-                text = unicodedata.normalize("NFC", text)
-        if _HAS_CONTROLS.search(text):
-            text = text.translate(_controls)
+        try:
+            text = fields.normalised(text)
+        except UnicodeEncodeError as error:
+            return fields.undecodable(error)
         clean = " ".join(text.split())
         if len(clean) < self._min_chars or not clean:
             return Drop("min_chars")
@@ -192,55 +169,3 @@ def _pack(pieces: Iterator[str], limit: int) -> Iterator[str]:
         line.append(piece)
     if line:
         yield " ".join(line)
-
-
-def _parse(template: str) -> Template:
-    """Literal text, and the path of the column behind it (None behind the last)."""
-    return [(literal, None if name is None else name.split(".")) for literal, name, _, _ in Formatter().parse(template)]
-
-
-def _missing(error: KeyError) -> Unusable:
-    return Unusable("missing_field", f"the record has no {error.args[0]}, or it is null")
-
-
-def _renderer(template: Template) -> Callable[[Mapping[str, Any]], str]:
-    """A template as a function; raises KeyError for a column that a record lacks. Plain strings go a shorter way."""
-    columns = [path[0] for _, path in template if path is not None and len(path) == 1]
-    if len(columns) != sum(path is not None for _, path in template) or not columns:
-        return partial(_render, template)
-    pattern = "".join(literal.replace("%", "%%") + ("" if path is None else "%s") for literal, path in template)
-    pick = itemgetter(*columns, columns[0])  # one more, so that it always gives a tuple
-
-    def render(value: Mapping[str, Any]) -> str:
-        try:
-            cells = pick(value)[:-1]
-        except KeyError:
-            return _render(template, value)
-        return pattern % cells if all(type(cell) is str for cell in cells) else _render(template, value)
-
-    return render
-
-
-def _render(template: Template, value: Mapping[str, Any]) -> str:
-    parts = []
-    for literal, path in template:
-        parts.append(literal)
-        if path is not None:
-            parts.append(_shown(_lookup(value, path)))
-    return "".join(parts)
-
-
-def _lookup(value: Any, path: list[str]) -> Any:
-    for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
-        if value is None:
-            raise KeyError(".".join(path))
-    return value
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Mapping | list):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
