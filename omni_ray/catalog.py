@@ -43,12 +43,13 @@ RULES: dict[Modality, dict[str, float | bool]] = {
     "image": {"min_side": 32, "max_aspect": 6.0, "min_std": 1.0},
 }
 _INF = math.inf
+LONGEST_SECONDS = 3600.0  # of a clip: what keeps the memory of decoding one bounded
 RULE_RANGES: dict[str, tuple[float, float]] = {
     "min_chars": (0, _INF),
     "max_line_chars": (1, _INF),
     "max_symbol_ratio": (0, 1),
     "min_seconds": (0, _INF),
-    "max_seconds": (0, _INF),
+    "max_seconds": (0, LONGEST_SECONDS),
     "min_peak_dbfs": (-_INF, 0),
     "max_clipped": (0, 1),
     "min_side": (1, _INF),
