@@ -23,7 +23,7 @@ from omni_ray.prepare.asking import (
     what_is_asked,
 )
 from omni_ray.prepare.assemble import RunTasks
-from omni_ray.prepare.corpus_index import CORPUS, CORPUS_INDEX
+from omni_ray.prepare.kinds import kind_of
 from omni_ray.prepare.options import GB, Options, add_arguments, modality_choices, to_options
 from omni_ray.prepare.pipeline import Run, open_sources, states_of
 from omni_ray.prepare.progress import say, sized
@@ -94,14 +94,16 @@ def prepare_again(
         checked = _check(options, asked, storage)
         if options.reset:
             readable = {item.source.name for item in checked if not item.error}
-            reset.forget_sources(storage, options.modality, asked.named & readable)
+            named = [source for source in asked.sources if source.name in asked.named & readable]
+            reset.forget_sources(storage, options.modality, named)
             checked = check_sources(options.modality, asked.sources, storage)
         states = states_of(storage, options.modality, checked)
         estimate.check_space(storage, options, states)
         storage.sweep(f"{store.WORK}/{options.modality}")
         unfinished = assemble.unfinished_key(storage, options.modality)
-        ours = combine.output_keys(source.name for source in asked.sources)
-        storage.sweep(options.modality, only=[key for key in ours if key != unfinished])
+        kind = kind_of(options.modality)
+        ours = kind.output_keys(asked.sources)
+        storage.sweep(kind.folder, only=[key for key in ours if key != unfinished])
         store.write_struct(storage, store.request_key(options.modality), to_request(options, asked, storage))
         open_sources(states, checked, lease)
         before_work(states)
@@ -209,21 +211,27 @@ def _write_outputs(
 ) -> None:
     """Write what is asked for, and what earlier runs wrote anew: no output may tell of another budget than the rest."""
     made = combine.read_combined(storage, options.modality).outputs
+    kind = kind_of(options.modality)
     for name, state in run.states.items():
         asked_for = not options.combine and name in asked.named
-        if asked_for or combine.dataset_key(name) in made:
+        for product in kind.dataset_products(state.source):
+            if not (asked_for or product.key in made) or not product.of({name: state}):
+                continue
             if name in failed and not options.allow_partial:
-                say(f"{combine.dataset_key(name)}: not written, since its source failed")
-            elif combine.write_dataset(storage, state, selection, run_tasks) or asked_for:
-                print(f"{storage.uri}/{combine.dataset_key(name)}")
-    if not options.combine and CORPUS not in made:
+                say(f"{product.key}: not written, since its source failed")
+                continue
+            written = combine.write_product(storage, options.modality, product, {name: state}, selection, run_tasks)
+            if written or asked_for:
+                print(f"{storage.uri}/{product.key}")
+    if not options.combine and kind.products()[0].key not in made:
         return
     if failed and not options.allow_partial:
         say("not combined: a source failed; mend it and run again, or give --allow-partial")
         return
     if combine.write_production(storage, run.states, selection, run_tasks) or options.combine:
-        print(f"{storage.uri}/{CORPUS}")
-        print(f"{storage.uri}/{CORPUS_INDEX}")
+        for product in kind.products():
+            print(f"{storage.uri}/{product.key}")
+            print(f"{storage.uri}/{product.index_key}")
 
 
 def _explain(options: Options, selection: Selection) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from omni_ray.catalog import Modality
+from omni_ray.catalog import Modality, Source
 from omni_ray.faults import stop_here
 from omni_ray.prepare import combine
 from omni_ray.prepare.state import SourceState
@@ -18,13 +18,13 @@ _OURS = re.compile(
 )
 
 
-def forget_sources(storage: Storage, modality: Modality, names: Iterable[str]) -> None:
+def forget_sources(storage: Storage, modality: Modality, sources: Iterable[Source]) -> None:
     """Delete receipts, blocks and indexes of these sources, and their own output files.
 
     The ledger goes first, oldest log first: a kill in between leaves fewer receipts, never one without its outputs.
     """
-    for name in sorted(names):
-        folder = SourceFolder(modality, name)
+    for source in sorted(sources, key=lambda source: source.name):
+        folder = SourceFolder(modality, source.name)
         keys = [stat.key for stat in storage.list(folder.root)]
         ours = [key for key in keys if is_ours(folder, key)]
         ledger = sorted(key for key in ours if key.startswith(f"{folder.ledger}/"))
@@ -34,7 +34,7 @@ def forget_sources(storage: Storage, modality: Modality, names: Iterable[str]) -
         storage.delete_many(sorted(set(ours) - set(ledger)))
         if len(ours) == len(keys):
             storage.delete_tree(folder.root)
-        combine.forget_dataset(storage, name)
+        combine.forget_dataset(storage, modality, source)
 
 
 def remove_superseded(state: SourceState) -> None:

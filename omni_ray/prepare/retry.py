@@ -12,7 +12,7 @@ from omni_ray.errors import SourceFailed, UsageError
 from omni_ray.faults import stop_here
 from omni_ray.ledger import Receipt
 from omni_ray.prepare import combine, command
-from omni_ray.prepare.corpus_index import CORPUS
+from omni_ray.prepare.kinds import kind_of
 from omni_ray.prepare.options import Options
 from omni_ray.prepare.progress import say
 from omni_ray.prepare.state import SourceState
@@ -43,7 +43,7 @@ def retry(storage: Storage, modality: Modality, reason: str, address: str, worke
         datasets=tuple(sorted(asked.named)),
         out=storage.uri,
         max_bytes=request.max_bytes,
-        combine=CORPUS in made or not made,
+        combine=kind_of(modality).products()[0].key in made or not made,
         dedup=request.dedup,
         license=request.license,
         address=address,

@@ -8,10 +8,10 @@ its table says; and that the production file and its index are exactly the selec
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,7 +19,8 @@ from omni_ray.catalog import Modality
 from omni_ray.errors import NotStored, OmniRayError
 from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare import combine, store
-from omni_ray.prepare.corpus_index import CORPUS, CORPUS_INDEX, INDEX_SCHEMA, index_rows
+from omni_ray.prepare.kinds import Kind, Product, kind_of
+from omni_ray.prepare.pieces import pieces_with_rows
 from omni_ray.prepare.plan import block_id, blocks_of, index_id
 from omni_ray.prepare.records import Cut, InputFile
 from omni_ray.prepare.select import Selection
@@ -53,13 +54,14 @@ def verify(storage: Storage, modality: Modality) -> Proof:
         return Proof(states, None, problems)
     selection = current_selection(request, asked, states)
     problems += _unfinished(states, selection)
-    combined = combine.read_combined(storage, modality)
-    if CORPUS in combined.outputs:
-        problems += _production_problems(storage, states, selection, combined)
+    kind, combined = kind_of(modality), combine.read_combined(storage, modality)
+    if kind.products()[0].key in combined.outputs:
+        for product in kind.products():
+            problems += _product_problems(storage, kind, product, states, selection, combined)
     for name, state in states.items():
-        key = combine.dataset_key(name)
-        if key in combined.outputs:
-            problems += _dataset_problems(storage, state, selection, key)
+        for product in kind.dataset_products(state.source):
+            if product.key in combined.outputs:
+                problems += _product_problems(storage, kind, product, {name: state}, selection, combined)
     if not combined.outputs:
         problems.append(f"{storage.uri}: nothing was combined yet; run prepare again without stopping it")
     return Proof(states, selection, problems)
@@ -154,18 +156,18 @@ def _block_problems(state: SourceState, file: InputFile, cut: Cut) -> Iterator[s
         accounted = receipt.kept + sum(receipt.dropped.values()) + sum(receipt.quarantined.values())
         if receipt.rows_in != accounted:
             yield f"{where}: {receipt.rows_in} records in, {accounted} accounted for"
-        yield from (f"{where}: {problem}" for problem in _output_problems(state.storage, receipt))
+        yield from (
+            f"{where}: {problem}"
+            for problem in _output_problems(state.storage, kind_of(state.source.modality), receipt)
+        )
 
 
-def _output_problems(storage: Storage, receipt: Receipt) -> Iterator[str]:
+def _output_problems(storage: Storage, kind: Kind, receipt: Receipt) -> Iterator[str]:
     data, problems = _stored(storage, receipt.outputs)
     if problems:
         yield from problems
         return
-    rows = pq.read_table(pa.BufferReader(data["rows.parquet"]))
-    if len(rows) != receipt.samples or len(data["txt"]) != receipt.bytes:
-        yield f"{len(rows)} samples of {len(data['txt'])} bytes, the receipt says {receipt.samples} of {receipt.bytes}"
-    yield from _line_problems(data["txt"], rows)
+    yield from kind.segment_problems(storage, receipt, data)
     reasons = Counter(
         entry["reason"] for entry in map(msgspec.json.decode, data.get("quarantine.jsonl", b"").splitlines())
     )
@@ -188,72 +190,42 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _line_problems(text: bytes, rows: pa.Table) -> Iterator[str]:
-    """Whether `text` is exactly the lines that the `bytes` and `sha256` columns describe."""
-    if text and not text.endswith(b"\n"):
-        yield "the text does not end with a newline"
-        return
-    lines = text.split(b"\n")[:-1]
-    sizes = rows.column("bytes").to_pylist()
-    digests = rows.column("sha256").to_pylist()
-    if len(lines) != len(sizes):
-        yield f"{len(lines)} lines, the table has {len(sizes)}"
-        return
-    for number, (line, size, digest) in enumerate(zip(lines, sizes, digests, strict=True)):
-        if len(line) + 1 != size or hashlib.sha256(line).digest() != digest:
-            yield f"line {number} is not the sample that the table describes"
-        elif not line or b"\r" in line:
-            yield f"line {number} is empty or holds a carriage return"
-        elif not line.isascii():
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                yield f"line {number} is not UTF-8: {error}"
-
-
-def _production_problems(
-    storage: Storage, states: dict[str, SourceState], selection: Selection, combined: combine.Combined
+def _product_problems(
+    storage: Storage,
+    kind: Kind,
+    product: Product,
+    states: Mapping[str, SourceState],
+    selection: Selection,
+    combined: combine.Combined,
 ) -> Iterator[str]:
-    mark = combine.selection_fingerprint(states, selection, list(states))
-    for key in (CORPUS, CORPUS_INDEX):
+    """Whether a product and its index are the selection's."""
+    states = product.of(states)
+    mark = combine.selection_fingerprint(storage, kind, states, selection)
+    for key in filter(None, (product.key, product.index_key)):
         if not storage.exists(key):
             yield f"{key} is missing; run prepare again"
             return
-        if combined.outputs.get(key, combine.Made(0, 0, "")).selection != mark:
+        if key not in combined.outputs or combined.outputs[key].selection != mark:
             yield f"{key} was made from other samples than are committed now; run prepare again"
             return
-    with storage.open(CORPUS_INDEX) as index_stream, storage.open(CORPUS) as corpus:
-        actual = _IndexCursor(pq.ParquetFile(index_stream))
+    with ExitStack() as stack:
+        actual = None
+        if product.index_key:
+            actual = _IndexCursor(pq.ParquetFile(stack.enter_context(storage.open(product.index_key))))
+        check = kind.check(storage, product)
         offset = 0
         for name, state in states.items():
-            for piece, stored in combine.pieces_with_rows(state, selection.cuts[name]):
+            for piece, stored in pieces_with_rows(state, selection.cuts[name]):
                 chosen = stored.filter(pa.array(piece.mask))
-                expected = index_rows(state.source, piece.receipt.path, chosen, offset)
-                found = actual.take(len(expected))
-                size = int(np.sum(expected.column("bytes").to_numpy()))
-                if found is None or not _same(found, expected):
-                    yield f"{CORPUS_INDEX}: {name}, block {piece.receipt.block}: not the selection's rows"
+                expected = kind.index_rows(state.source, piece.receipt.path, chosen, offset)
+                if actual is not None and not _same(actual.take(len(expected)), expected):
+                    yield f"{product.index_key}: {name}, block {piece.receipt.block}: not the selection's rows"
                     return
-                text = corpus.read(size)
-                yield from (f"{CORPUS} at byte {offset}: {what}" for what in _line_problems(text, expected))
-                offset += size
-        if corpus.read(1):
-            yield f"{CORPUS}: has more than the {offset:,} bytes of the selection"
-        if actual.take(1) is not None:
-            yield f"{CORPUS_INDEX}: has more rows than the selection"
-
-
-def _dataset_problems(storage: Storage, state: SourceState, selection: Selection, key: str) -> Iterator[str]:
-    if not storage.exists(key):
-        yield f"{key} is missing; run prepare again with --no-combine"
-        return
-    with storage.open(key) as stream:
-        for piece, rows in combine.pieces_with_rows(state, selection.cuts[state.source.name], ["bytes", "sha256"]):
-            chosen = rows.filter(pa.array(piece.mask))
-            text = stream.read(int(np.sum(chosen.column("bytes").to_numpy())))
-            yield from (f"{key}: {what}" for what in _line_problems(text, chosen))
-        if stream.read(1):
-            yield f"{key}: has more than the selection; run prepare again with --no-combine"
+                yield from check.piece(expected)
+                offset += piece.size
+        yield from check.end()
+        if actual is not None and actual.take(1) is not None:
+            yield f"{product.index_key}: has more rows than the selection"
 
 
 class _IndexCursor:
@@ -276,6 +248,8 @@ class _IndexCursor:
         return table.slice(0, count)
 
 
-def _same(found: pa.Table, expected: pa.Table) -> bool:
-    plain = pa.schema([(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in INDEX_SCHEMA])
-    return bool(found.cast(plain).equals(expected.cast(plain)))
+def _same(found: pa.Table | None, expected: pa.Table) -> bool:
+    if found is None:
+        return False
+    types = [(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in expected.schema]
+    return bool(found.cast(pa.schema(types)).equals(expected.cast(pa.schema(types))))

@@ -7,7 +7,6 @@ receipt given back: a kill anywhere leaves either a receipt with its outputs or 
 
 import functools
 import gc
-import hashlib
 import random
 import time
 import traceback
@@ -24,9 +23,9 @@ from omni_ray.faults import stop_here
 from omni_ray.lease import is_current
 from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare import readers, store
+from omni_ray.prepare.kinds import Segment, kind_of
 from omni_ray.prepare.plan import file_id, output_tag
-from omni_ray.prepare.records import Bad, Cut, InputFile, Member, Raw, RawBatch
-from omni_ray.prepare.transforms.text import TextTransform
+from omni_ray.prepare.records import Cut, InputFile, Member
 from omni_ray.storage import open_storage
 
 SEGMENT_BYTES = 64 << 20  # of input between two receipts of one block: a few seconds of work
@@ -192,7 +191,8 @@ def _index(context: _Context) -> Iterator[Receipt]:
 def _decode(context: _Context) -> Iterator[Receipt]:
     task = context.task
     members, seek_points = _members_of(context), _seek_points_of(context.storage.uri, task.seek_points)
-    segment, decoded = task.segment, _Segment(context.source)
+    kind = kind_of(context.work.modality)
+    segment, decoded = task.segment, kind.segment(context.source)
     batches = readers.read_cut(
         context.source, task.file, task.cut, members, seek_points, task.cursor, lambda data: decoded.digest.update(data)
     )
@@ -200,65 +200,34 @@ def _decode(context: _Context) -> Iterator[Receipt]:
     for batch in batches:
         decoded.add(batch)
         done = batch.cursor is None
-        if done or decoded.read_bytes >= SEGMENT_BYTES or decoded.rows_in >= SEGMENT_ROWS:
-            yield decoded.commit(context, segment, batch.cursor)
-            segment, decoded = segment + 1, _Segment(context.source)
+        if done or _is_full(decoded):
+            yield _commit(context, decoded, segment, batch.cursor)
+            segment, decoded = segment + 1, kind.segment(context.source)
     if not done:
-        yield decoded.commit(context, segment, None)
+        yield _commit(context, decoded, segment, None)
 
 
-class _Segment:
-    """Text samples of one segment in the making, with the counts that its receipt will hold."""
+def _is_full(decoded: Segment) -> bool:
+    return max(decoded.read_bytes, decoded.held_bytes) >= SEGMENT_BYTES or decoded.rows_in >= SEGMENT_ROWS
 
-    def __init__(self, source: Source) -> None:
-        self._transform = TextTransform(source)
-        self.read_bytes = 0
-        self.digest = hashlib.sha256()  # of what was read
-        self.rows_in = 0
-        self._kept = 0
-        self._dropped: Counter[str] = Counter()
-        self._bad: list[Bad] = []
-        self._lines: list[bytes] = []
-        self._members: list[str] = []
-        self._rows: list[int] = []
-        self._parts: list[int] = []
 
-    def add(self, batch: RawBatch) -> None:
-        self.read_bytes += batch.read_bytes
-        self.rows_in += len(batch.records)
-        raws = [record for record in batch.records if isinstance(record, Raw)]
-        self._bad += [record for record in batch.records if isinstance(record, Bad)]
-        made = self._transform.many([raw.value for raw in raws])
-        self._kept += made.kept
-        self._dropped += made.dropped
-        self._bad += [Bad(raws[at].member, raws[at].row, bad.reason, bad.error) for at, bad in made.unusable]
-        self._lines += made.lines
-        self._members += [raws[at].member for at in made.record]
-        self._rows += [raws[at].row for at in made.record]
-        self._parts += made.part
-
-    def commit(self, context: _Context, segment: int, cursor: str | None) -> Receipt:
-        text = b"\n".join([*self._lines, b""])
-        sizes = [len(line) + 1 for line in self._lines]
-        digests = [hashlib.sha256(line).digest() for line in self._lines]
-        data = {
-            "txt": text,
-            "rows.parquet": store.encode_rows(self._members, self._rows, self._parts, sizes, digests),
-        }
-        if self._bad:
-            data["quarantine.jsonl"] = store.encode_quarantine(self._bad, context.task.file.path)
-        block, tag = context.task.block, context.tag
-        outputs = context.commit(context.folder.block(block, segment, tag), data)
-        blank = context.receipt(segment, cursor, self.read_bytes, self.digest.hexdigest(), outputs)
-        return msgspec.structs.replace(
-            blank,
-            rows_in=self.rows_in,
-            kept=self._kept,
-            samples=len(self._lines),
-            bytes=len(text),
-            dropped=dict(sorted(self._dropped.items())),
-            quarantined=dict(sorted(Counter(bad.reason for bad in self._bad).items())),
-        )
+def _commit(context: _Context, decoded: Segment, segment: int, cursor: str | None) -> Receipt:
+    block, tag = context.task.block, context.tag
+    made = decoded.made(block, segment)
+    tables = dict(made.tables)
+    if decoded.bad:
+        tables["quarantine.jsonl"] = store.encode_quarantine(decoded.bad, context.task.file.path)
+    outputs = context.commit(context.folder.block(block, segment, tag), tables)
+    blank = context.receipt(segment, cursor, decoded.read_bytes, decoded.digest.hexdigest(), outputs)
+    return msgspec.structs.replace(
+        blank,
+        rows_in=decoded.rows_in,
+        kept=decoded.kept,
+        samples=made.samples,
+        bytes=made.size,
+        dropped=dict(sorted(decoded.dropped.items())),
+        quarantined=dict(sorted(Counter(bad.reason for bad in decoded.bad).items())),
+    )
 
 
 def _members_of(context: _Context) -> list[Member]:

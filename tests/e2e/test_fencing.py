@@ -46,7 +46,7 @@ def before(action: Callable[..., object], out: Path) -> Callable[..., object]:
     [
         (combine, "write_production", ["--max-gb", "0.00001"]),
         (combine, "stop_here", ["--max-gb", "0.00001"]),
-        (combine, "write_dataset", ["--max-gb", "0.00001", "--no-combine"]),
+        (combine, "write_product", ["--max-gb", "0.00001", "--no-combine"]),
         (reset, "forget_sources", ["--reset"]),
         (command, "to_request", ["--max-gb", "0.00001"]),
         (pipeline.SourceState, "misfits", ["--max-gb", "0.00001"]),

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from omni_ray.catalog import Source
 from omni_ray.errors import LeaseHeld, LeaseLost, Refused, StorageError
 from omni_ray.lease import EXPIRE_SECONDS, LEASE_FOLDER, Lease, current_holder
 from omni_ray.ledger import read_ledger
@@ -14,6 +15,8 @@ from omni_ray.storage.s3 import S3Storage
 from tests.s3.conftest import BUCKET
 from tests.s3.proxy import Fault, Proxy
 from tests.test_ledger import FOLDER, receipt, write
+
+SOURCE = Source(name="src", modality="text", category="general", url=("s.txt",), reader="lines", license="MIT")
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def test_a_reset_killed_anywhere_leaves_fewer_receipts_and_no_error(storage: S3S
         let_one_pass, kill = Fault("DELETE"), Fault("DELETE", times=99, status=403, code="AccessDenied")
         proxy.fail(let_one_pass, kill, Fault("POST", "delete", times=99, status=403, code="AccessDenied"))
         with pytest.raises(StorageError, match="no permission"):
-            reset.forget_sources(storage, "text", ["src"])
+            reset.forget_sources(storage, "text", [SOURCE])
         proxy.forget()
         now = list(read_ledger(storage, folder.ledger).receipts)
         assert now == every[len(every) - len(now) :]

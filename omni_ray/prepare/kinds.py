@@ -1,0 +1,156 @@
+"""What is particular to a modality: what a segment becomes, and what the production files are made of.
+
+Planning, receipts, budgets, rounds and commits know nothing of it. `kind_of` is the only place that lists them.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import NamedTuple, Protocol
+
+import pyarrow as pa
+
+from omni_ray.catalog import Modality, Source
+from omni_ray.ledger import Output, Receipt
+from omni_ray.prepare.assemble import RunTasks
+from omni_ray.prepare.records import Bad, RawBatch
+from omni_ray.prepare.select import Selection
+from omni_ray.prepare.state import SourceState
+from omni_ray.storage import Storage
+
+
+class Product(NamedTuple):
+    """An output file and the index beside it ("" for none); `speech`: only sources of speech have a part in it."""
+
+    key: str
+    index_key: str = ""
+    speech: bool = False
+
+    def of(self, states: Mapping[str, SourceState]) -> dict[str, SourceState]:
+        """The sources that have a part in it."""
+        return {name: state for name, state in states.items() if state.source.speech or not self.speech}
+
+
+class Made(NamedTuple):
+    """What a segment became.
+
+    tables: its outputs beside each other in the source's folder, by kind; `rows.parquet` is one of them.
+    media: files of their own, by key.
+    named: those of `media` that the receipt names, by kind; what the rows name needs no name there.
+    """
+
+    tables: dict[str, bytes]
+    samples: int
+    size: int  # bytes of the samples
+    media: Mapping[str, bytes] = {}
+    named: Mapping[str, Output] = {}
+
+
+class Segment(ABC):
+    """Samples of one segment in the making, with the counts that its receipt will hold."""
+
+    def __init__(self) -> None:
+        self.read_bytes = 0
+        self.digest = hashlib.sha256()  # of what was read
+        self.rows_in = 0
+        self.kept = 0
+        self.dropped: Counter[str] = Counter()
+        self.bad: list[Bad] = []
+        self.held_bytes = 0  # of samples that wait in memory to be written
+
+    @abstractmethod
+    def add(self, batch: RawBatch) -> None:
+        """Take in records."""
+
+    @abstractmethod
+    def made(self, block: str, segment: int) -> Made:
+        """What all of them became; quarantined records are in `bad`."""
+
+
+class Body(Protocol):
+    """A production file in the making. `takes_rows`: it is made of the index rows, not of the block files."""
+
+    takes_rows: bool
+
+    def add(self, rows: pa.Table) -> None:
+        """Take the next index rows."""
+
+    def finish(self) -> int:
+        """Have everything in place but its name; the size in bytes."""
+
+    def commit(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Check(Protocol):
+    """A production file that is compared with what it should be, a piece after the other."""
+
+    def piece(self, rows: pa.Table) -> Iterator[str]:
+        """What is wrong with the part of these index rows."""
+
+    def end(self) -> Iterator[str]:
+        """What is wrong behind them."""
+
+
+class Kind(ABC):
+    """One modality."""
+
+    folder: str  # below the output, where users find it
+    schema: pa.Schema  # of the index
+    index_version: int  # raised whenever the same samples would give another index or list
+
+    @abstractmethod
+    def segment(self, source: Source) -> Segment: ...
+
+    @abstractmethod
+    def products(self) -> Sequence[Product]:
+        """The production files; the first one says by being there that combining was asked for."""
+
+    @abstractmethod
+    def dataset_products(self, source: Source) -> Sequence[Product]:
+        """A source's own files."""
+
+    @abstractmethod
+    def index_rows(self, source: Source, path: str, rows: pa.Table, offset: int) -> pa.Table:
+        """Index rows of the chosen samples of one segment of the file `path`; `offset` bytes of samples lie before
+        them in the production file."""
+
+    @abstractmethod
+    def body(
+        self,
+        storage: Storage,
+        product: Product,
+        mark: str,
+        states: Mapping[str, SourceState],
+        selection: Selection,
+        run_tasks: RunTasks,
+    ) -> Body:
+        """Begin to write a product for these sources."""
+
+    @abstractmethod
+    def check(self, storage: Storage, product: Product) -> Check:
+        """Compare a product with what it should be."""
+
+    @abstractmethod
+    def segment_problems(self, storage: Storage, receipt: Receipt, data: Mapping[str, bytes]) -> Iterator[str]:
+        """What is wrong with the outputs of a segment, whose bytes are those of the receipt."""
+
+    def mark_of(self, storage: Storage, source: Source) -> list[object]:
+        """What of a source, beyond its samples, category and licence, can change a byte of the products."""
+        return []
+
+    def output_keys(self, sources: Sequence[Source]) -> list[str]:
+        """Every file that may be written for these sources outside the working folder, but for media."""
+        products = [*self.products(), *(product for source in sources for product in self.dataset_products(source))]
+        return [key for product in products for key in (product.key, product.index_key) if key]
+
+
+@cache
+def kind_of(modality: Modality) -> Kind:
+    from omni_ray.prepare.text_kind import TextKind  # here, so that a worker loads only what its modality needs
+
+    assert modality == "text"
+    return TextKind()
