@@ -1,10 +1,11 @@
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from omni_ray.errors import LeaseLost, StorageError, UsageError
-from omni_ray.storage import TEMP_PREFIX, LocalStorage, Slice, open_storage
+from omni_ray.storage import TEMP_PREFIX, LocalStorage, Slice, local, open_storage
 
 
 @pytest.fixture
@@ -188,3 +189,40 @@ def test_a_fenced_storage_changes_nothing_once_its_check_fails(tmp_path: Path) -
     writer.abort()
     assert {stat.key: storage.read(stat.key) for stat in storage.list("")} == {"old": b"1", "log": b"kept "}
     storage.put("old", b"3")  # the one that is not fenced
+
+
+def test_what_the_disk_does_not_take_while_a_file_grows_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system tells an error of writing once, and whoever syncs first hears it."""
+    storage = LocalStorage(tmp_path)
+    storage.put("source", b"x" * 1000)
+    monkeypatch.setattr(local, "EARLY_SYNC_BYTES", 1500)
+    failing = iter([True])
+    fsync = os.fsync
+
+    def once_broken(file: int) -> None:
+        if next(failing, False):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(file)
+
+    writer = storage.writer("grown")
+    monkeypatch.setattr(local.os, "fsync", once_broken)
+    with pytest.raises(StorageError, match="grown: Input/output error"):
+        for _ in range(10):
+            writer.append_slice(Slice("source", 0, 1000))
+        writer.commit()
+    writer.abort()
+    assert [stat.key for stat in storage.list("")] == ["source"]
+
+
+def test_a_file_that_is_synced_while_it_grows_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = LocalStorage(tmp_path)
+    storage.put("source", bytes(range(250)) * 4)
+    monkeypatch.setattr(local, "EARLY_SYNC_BYTES", 1)
+    writer = storage.writer("grown")
+    for _ in range(50):
+        writer.append_slice(Slice("source", 3, 990))
+    writer.commit()
+    writer.abort()
+    assert storage.read("grown") == storage.read("source", 3, 990) * 50

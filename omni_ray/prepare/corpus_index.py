@@ -34,11 +34,14 @@ def index_rows(source: Source, path: str, rows: pa.Table, offset: int) -> pa.Tab
     count = len(rows)
     group = record_keys(source.name, path, rows)
     part = rows.column("part").combine_chunks()
-    suffix = pc.if_else(pc.equal(part, 0), "", pc.binary_join_element_wise(".", pc.cast(part, pa.string()), ""))
+    key = group
+    if pc.any(pc.not_equal(part, 0)).as_py():
+        suffix = pc.if_else(pc.equal(part, 0), "", pc.binary_join_element_wise(".", pc.cast(part, pa.string()), ""))
+        key = pc.binary_join_element_wise(group, suffix, "")
     sizes = pc.cast(rows.column("bytes").combine_chunks(), pa.int64())
     offsets = pc.add(pc.subtract(pc.cumulative_sum(sizes), sizes), pa.scalar(offset, pa.int64()))
     columns = {
-        "key": pc.binary_join_element_wise(group, suffix, ""),
+        "key": key,
         "group": group,
         "source": constant(source.name, count),
         "category": constant(source.category, count),

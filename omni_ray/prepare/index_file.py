@@ -86,8 +86,12 @@ def constant(value: str, count: int) -> pa.DictionaryArray:
 
 def record_keys(source: str, path: str, rows: pa.Table) -> pa.Array:
     """`source:file#member@row` of the samples of a rows table: what tells a record from every other one."""
-    member = pc.cast(rows.column("member").combine_chunks(), pa.string())
-    member = pc.if_else(pc.equal(member, ""), "", pc.binary_join_element_wise("#", member, ""))
+    member = rows.column("member").combine_chunks()
+    if member.dictionary.to_pylist() == [""]:  # no archive
+        member = ""
+    else:
+        member = pc.cast(member, pa.string())
+        member = pc.if_else(pc.equal(member, ""), "", pc.binary_join_element_wise("#", member, ""))
     row = pc.cast(rows.column("row"), pa.string()).combine_chunks()
     return pc.binary_join_element_wise(f"{source}:{path}", member, "@", row, "")
 

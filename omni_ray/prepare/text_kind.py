@@ -1,6 +1,7 @@
 """Text: a segment is lines, and the corpus is their copy."""
 
 import hashlib
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -114,8 +115,10 @@ class TextBody:
         self._output = assemble(storage, "text", key, mark, stretches, run_tasks) or storage.writer(key)
         self._size = sum(selection.cuts[name].size for name in states)
         self._pool = ThreadPoolExecutor(1)
+        self._stopped = threading.Event()
         chosen = (piece for _, piece, _ in placed(states, selection))
-        self._copied = self._pool.submit(_copy, self._output, chosen) if isinstance(self._output, Writer) else None
+        copying = (piece for piece in chosen if not self._stopped.is_set())
+        self._copied = self._pool.submit(_copy, self._output, copying) if isinstance(self._output, Writer) else None
 
     def add(self, rows: pa.Table) -> None:
         raise NotImplementedError("a corpus is made of blocks")
@@ -129,6 +132,7 @@ class TextBody:
         self._output.commit()
 
     def abort(self) -> None:
+        self._stopped.set()  # else an interrupted command would wait for all that is left to copy
         self._pool.shutdown(wait=True)
         self._output.abort()
 

@@ -8,6 +8,8 @@ import os
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +28,7 @@ from omni_ray.storage.base import (
 )
 
 COPY_BYTES = 8 << 20  # one read or in-kernel copy
+EARLY_SYNC_BYTES = 128 << 20  # by which a file in the making has grown when the disk begins to write it
 
 
 class LocalStorage(Storage):
@@ -176,6 +179,7 @@ class _LocalWriter(Writer):
         with _naming(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self._temporary.open("xb")
+        self._synced_early = _EarlySync(self._stream.fileno())
 
     def write(self, data: bytes | memoryview) -> None:
         with _naming(self._path):
@@ -187,6 +191,7 @@ class _LocalWriter(Writer):
             self._stream.flush()
             copied = _copy_range(stream.fileno(), self._stream.fileno(), part.start, part.length)
             self._stream.seek(0, os.SEEK_END)
+            self._synced_early.grown(copied)
         if copied != part.length:
             raise StorageError(
                 f"{source}: ends {part.length - copied} bytes early; `omni-ray verify` lists what is damaged"
@@ -195,6 +200,7 @@ class _LocalWriter(Writer):
     def settle(self) -> None:
         with _naming(self._path):
             self._stream.flush()
+            self._synced_early.end()
             os.fsync(self._stream.fileno())
 
     def commit(self) -> None:
@@ -207,12 +213,45 @@ class _LocalWriter(Writer):
 
     def abort(self) -> None:
         with _naming(self._path):
+            with suppress(OSError):  # of what is thrown away
+                self._synced_early.end()
             try:
                 self._stream.close()
             except OSError:  # what a full disk did not take is forgotten with the rest
                 pass
             finally:
                 self._temporary.unlink(missing_ok=True)
+
+
+class _EarlySync:
+    """Has what a file has grown by written to the disk while more is copied to it, so that little is left to wait for
+    at its end."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._grown = 0  # bytes since the last sync began
+        self._pool: ThreadPoolExecutor | None = None
+        self._running: Future[None] | None = None
+
+    def grown(self, size: int) -> None:
+        """Raises the OSError of an earlier sync, which the system tells only once."""
+        self._grown += size
+        if self._grown < EARLY_SYNC_BYTES or (self._running is not None and not self._running.done()):
+            return
+        if self._running is not None:
+            self._running.result()
+        self._grown = 0
+        self._pool = self._pool or ThreadPoolExecutor(1)
+        self._running = self._pool.submit(os.fsync, self._file)
+
+    def end(self) -> None:
+        """Wait for a sync that is under way, after which the file may be closed; raises its OSError."""
+        running, self._running = self._running, None
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+        if running is not None:
+            running.result()
 
 
 class _LocalAppender(Appender):

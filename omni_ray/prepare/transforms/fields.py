@@ -59,6 +59,9 @@ def missing(error: KeyError) -> Unusable:
     return Unusable("missing_field", f"the record has no {error.args[0]}, or it is null")
 
 
+_ONLY_STRINGS = {str}
+
+
 def renderer(template: str) -> Render:
     """A template as a function of a record. Plain strings go a shorter way.
 
@@ -78,7 +81,7 @@ def renderer(template: str) -> Render:
             cells = pick(value)[:-1]
         except KeyError:
             return _render(parts, value)
-        return pattern % cells if all(type(cell) is str for cell in cells) else _render(parts, value)
+        return pattern % cells if set(map(type, cells)) == _ONLY_STRINGS else _render(parts, value)
 
     return render
 
