@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("--gb", type=float, default=1.0)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--datatrove", help="left out where it is not given")
+    parser.add_argument("--alone", action="store_true", help="only omni_ray, for its rate and memory at other sizes")
     parser.add_argument("--role", choices=("plain", "datatrove"), help=argparse.SUPPRESS)
     parser.add_argument("--catalog", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
@@ -62,7 +63,8 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
     from scripts.bench import _measure  # needs psutil, which the environment of datatrove may lack
 
     sizes = write_input(arguments.text, folder, int(arguments.gb * 1e9))
-    systems = ["omni_ray", "plain"] + ["datatrove"] * bool(arguments.datatrove)
+    others = ["plain"] + ["datatrove"] * bool(arguments.datatrove)
+    systems = ["omni_ray"] + others * (not arguments.alone)
     seconds: dict[tuple[str, str], list[float]] = {(name, part): [] for name in systems for part in sizes}
     peaks = dict.fromkeys(systems, 0)
     for number in range(arguments.runs):
