@@ -23,9 +23,9 @@ from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare import store
 from omni_ray.storage import Assembly, PartStat, Slice, Storage, open_storage
 
-PART_BYTES = 64 << 20  # of a part, at least; a worker holds one and one more segment
+PART_BYTES = 128 << 20  # of a part, at least; a worker holds one and one more segment
 MOST_PARTS = 9000  # below the 10,000 that S3 takes
-PLAN_VERSION = 1  # raised whenever the same selection would be divided otherwise
+PLAN_VERSION = 2  # raised whenever the same selection would be divided otherwise
 ATTEMPTS = 3
 
 RunTasks = Callable[[Callable[[bytes], Iterator[bytes]], Sequence[tuple[bytes, int]]], Iterator[bytes]]

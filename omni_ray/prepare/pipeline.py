@@ -27,6 +27,7 @@ from omni_ray.prepare.work import Failed, Report, Task, Work
 from omni_ray.storage import Storage
 
 SYNC_SECONDS = 1.0  # a kill loses receipts of at most this long
+PRICED_SYNC_SECONDS = 2.0  # the same where every sync is a request that costs something
 ROUND_TASKS = 1 << 14  # of all sources: enough that the end of a round, where CPUs wait, is nothing beside the rest
 FILE_RECEIPTS = (
     2048  # between two writes of what is known of the samples: a killed run reads about as many tables again
@@ -133,10 +134,11 @@ class Run:
         progress = Progress([self._line(name, selection) for name in {task.source: None for task in tasks}])
         with progress.shown():
             synced = time.monotonic()
+            sync_seconds = PRICED_SYNC_SECONDS if self.storage.packs else SYNC_SECONDS
             try:
                 for number, data in enumerate(run_tasks(self._work, encoded), 1):
                     self._take(msgspec.msgpack.decode(data, type=Report), progress)
-                    if time.monotonic() - synced >= SYNC_SECONDS:
+                    if time.monotonic() - synced >= sync_seconds:
                         self._sync()
                         synced = time.monotonic()
                     if number % FILE_RECEIPTS == 0:
