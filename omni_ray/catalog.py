@@ -58,10 +58,28 @@ RULE_RANGES: dict[str, tuple[float, float]] = {
 }
 # what production files are called without their endings: a dataset of that name would have the same file
 RESERVED_NAMES = ("production", "production_corpus", "production_asr", "production_tts", "production_annotations")
+TEXT_FIELD: dict[Modality, str] = {"text": "text", "audio": "text", "image": "caption"}
+READERS: dict[Modality, tuple[Reader, ...]] = {
+    "text": ("table", "lines", "documents"),
+    "audio": ("table", "librispeech", "ljspeech", "webdataset", "files"),
+    "image": ("table", "imagefolder", "webdataset", "files"),
+}
+_DEFAULT_TEXT: dict[Reader, str] = {"imagefolder": "{class}", "webdataset": "{txt}"}
 DEFAULT_BLOCK_BYTES = 16 << 20  # of input: about a second of text on one core
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class MediaOptions(BaseModel):
+    """How a run writes sounds and pictures; part of the settings of every source of these."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    layout: Literal["files", "tar"] = "files"
+    audio_format: Literal["flac", "wav"] = "flac"
+    image_size: Annotated[int, Field(ge=16, le=4096)] = 224  # pixels of the shorter side, and of the crop
+    keep_original: bool = False
 
 
 class Source(BaseModel):
@@ -91,6 +109,7 @@ class Source(BaseModel):
     manifest: str = ""
     path: str = ""
     pattern: str = ""
+    media: MediaOptions = MediaOptions()  # of the run, not of the catalog
     base: Path = Field(default=Path(), exclude=True)
     defined_in: str = Field(default="", exclude=True)
 
@@ -129,7 +148,35 @@ class Source(BaseModel):
             _check_template(field, template)
         if self.reader == "table" and self.modality == "text" and "text" not in self.fields:
             raise ValueError('fields.text: a table source says which columns make its text, as text = "{column}"')
+        if self.modality != "text":
+            self._check_media()
         return self
+
+    def _check_media(self) -> None:
+        """What only sources of sounds and pictures can have wrong."""
+        if self.reader not in READERS[self.modality]:
+            raise ValueError(f"reader: {self.modality} is read by {', '.join(READERS[self.modality])}")
+        text, media = TEXT_FIELD[self.modality], self.modality
+        if self.reader == "table" and media not in self.fields:
+            raise ValueError(f'fields.{media}: a table source names the column of its media, as {media} = "{media}"')
+        if (
+            self.reader in ("table", "files")
+            and text not in self.fields
+            and self.resolved_rules().get(f"require_{text}", True)
+        ):
+            raise ValueError(f'fields.{text}: say which columns make its text, as {text} = "{{column}}"')
+        if self.reader == "files":
+            if bool(self.manifest) == bool(self.pattern):
+                raise ValueError("manifest: the files reader needs either a manifest or a pattern")
+            if self.manifest and not self.path:
+                raise ValueError('path: says where the file of a row of the manifest lies, as path = "wavs/{filename}"')
+        elif self.manifest or self.path or self.pattern:
+            raise ValueError("manifest, path, pattern: only the files reader has them")
+        _check_template("path", self.path)
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"pattern: {self.pattern!r}: {error}") from None
 
     def resolved_rules(self) -> dict[str, float | bool]:
         """Every rule of the modality, the source's overrides applied."""
@@ -139,13 +186,36 @@ class Source(BaseModel):
         """The template of a field; lines and documents are their own text."""
         return self.fields.get(field, "{text}")
 
+    def text_template(self) -> str:
+        """The template of the text, transcript or caption."""
+        return self.fields.get(TEXT_FIELD[self.modality]) or _DEFAULT_TEXT.get(self.reader, "{text}")
+
+    def media_template(self) -> str:
+        """The template of the column that holds a sound or a picture, or of the path where it lies; "" for none.
+
+        A name without braces is that of a column.
+        """
+        template = self.fields.get(self.modality, "") if self.modality != "text" else ""
+        return template if not template or "{" in template else f"{{{template}}}"
+
+    def group_column(self) -> str:
+        return self.group or ("speaker" if self.reader == "librispeech" else "")
+
     def needed_columns(self) -> frozenset[str]:
         """Top-level columns that the templates name."""
-        templates = self.fields.values() or (self.template("text"),)
+        if self.modality == "text":
+            templates: Iterable[str] = self.fields.values() or (self.template("text"),)
+        else:
+            group = self.group_column()
+            templates = (
+                self.text_template(), self.media_template(), self.fields.get("category", ""), self.path,
+                f"{{{group}}}" if group else "",
+            )  # fmt: skip
         return frozenset(name.split(".")[0] for template in templates for name in template_names(template))
 
     def settings(self) -> dict[str, Any]:
         """What can change the bytes of a decoded block, and nothing else; the input of the settings fingerprint."""
+        more = {name: getattr(self, name) for name in ("group", "manifest", "path", "pattern")}
         return {
             "reader": self.reader,
             "fields": dict(sorted(self.fields.items())),
@@ -154,6 +224,7 @@ class Source(BaseModel):
             "members": self.members,
             "block_bytes": self.block_bytes,
             "rules": {rule: float(value) for rule, value in sorted(self.resolved_rules().items())},
+            **(more if self.modality != "text" else {}),
         }
 
 
@@ -244,7 +315,7 @@ def _parse_file(file: Path) -> _CatalogFile:
 def _parse_source(file: Path, number: int, entry: Mapping[str, Any]) -> Source:
     name = entry.get("name")
     where = f"{file}: source {name!r}" if isinstance(name, str) else f"{file}: source number {number}"
-    if hidden := {"base", "defined_in"} & entry.keys():
+    if hidden := {"base", "defined_in", "media"} & entry.keys():
         raise CatalogError(f"{where}: {min(hidden)}: unknown key")
     try:
         # TOML writes whole numbers without a point; strict validation takes them for floats all the same.

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Sequence
 
 from omni_ray import __version__, schedule_cli
+from omni_ray.catalog import Modality
 from omni_ray.entry import guarded
 from omni_ray.errors import NotInThisVersion
-from omni_ray.prepare import command, retry, status, verify
-from omni_ray.prepare.options import parse_modality, positive
+from omni_ray.prepare import command, every, retry, status, verify
+from omni_ray.prepare.options import positive
 from omni_ray.runtime import resolve_out
 from omni_ray.storage import Storage, open_storage
 from omni_ray.train import command as train
@@ -62,18 +63,20 @@ def _run(argv: list[str]) -> int:
         return train.run(arguments)
     if arguments.command == "infer":
         return infer.run(arguments)
-    storage = _storage(arguments)
-    if arguments.command == "retry":
-        return retry.retry(storage, "text", arguments.reason, arguments.address, arguments.workers)
-    if arguments.command == "status":
-        status.show_status(storage, "text")
-        return 0
-    return verify.report(storage, "text")
+    return _look(arguments, open_storage(resolve_out(arguments.out)))
 
 
-def _storage(arguments: argparse.Namespace) -> Storage:
-    parse_modality("text")
-    return open_storage(resolve_out(arguments.out))
+def _look(arguments: argparse.Namespace, storage: Storage) -> int:
+    """Commands on an output, for every modality that it has."""
+
+    def look(modality: Modality) -> int:
+        if arguments.command == "retry":
+            return retry.retry(storage, modality, arguments.reason, arguments.address, arguments.workers)
+        if arguments.command == "status":
+            return status.show_status(storage, modality)
+        return verify.report(storage, modality)
+
+    return every.each(every.prepared(storage), look)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,10 @@ class UsageError(OmniRayError):
     exit_code = 2
 
 
+class NothingNamed(UsageError):
+    """Nothing of a modality is asked for."""
+
+
 class CatalogError(UsageError):
     """A catalog entry is wrong; the message names file, source and key."""
 

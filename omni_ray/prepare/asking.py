@@ -5,10 +5,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from omni_ray.catalog import CATEGORIES, Catalog, Modality, Source, licensed, load_catalog
-from omni_ray.errors import FingerprintMismatch, NotInThisVersion, SourceFailed, UsageError
+from omni_ray.catalog import CATEGORIES, Catalog, MediaOptions, Modality, Source, licensed, load_catalog
+from omni_ray.errors import FingerprintMismatch, NothingNamed, NotInThisVersion, SourceFailed
 from omni_ray.prepare import readers, sources, store
 from omni_ray.prepare.budget import Share
+from omni_ray.prepare.kinds import kind_of
 from omni_ray.prepare.options import Options
 from omni_ray.prepare.plan import SourcePlan, file_differences, make_plan, settings_differences
 from omni_ray.prepare.synthetic import BUILT_IN, synthetic_catalog
@@ -56,13 +57,13 @@ def what_is_asked(options: Options, storage: Storage, synthetic_folder: str) -> 
     """Resolve `--dataset`, `--catalog` and `--license` against what this output was asked for before.
 
     Raises:
-        UsageError: for a name that nothing carries, or where nothing is left.
+        NothingNamed: for a name that nothing carries, or where nothing is left.
         CatalogError: for a wrong catalog.
     """
     catalog = _catalog(options, synthetic_folder)
-    known = list(catalog.of(options.modality))
+    known = _as_asked(catalog.of(options.modality), options)
     request = store.read_struct(storage, store.request_key(options.modality), store.Request)
-    earlier = [asked.source(storage) for asked in request.sources] if request else []
+    earlier = _as_asked([asked.source(storage) for asked in request.sources] if request else [], options)
     named = _named(options, known, earlier)
     asked_before = {source.name for source in earlier}
     remembered = merge([source for source in known if source.name in named | asked_before], earlier)
@@ -70,13 +71,19 @@ def what_is_asked(options: Options, storage: Storage, synthetic_folder: str) -> 
     left = {source.name for source in merged}
     named &= left
     if not merged or not named:
-        raise UsageError(
+        raise NothingNamed(
             f"nothing to prepare: no {options.modality} source is left of --dataset {' '.join(options.datasets)}"
             + (f" under --license {options.license}" if options.license else "")
         )
     weights = _weights(options.modality, catalog, request.category_weights if request else {})
     remembered = [source for source in remembered if source.name in left | asked_before]
     return Asked(merged, frozenset(named), weights, remembered)
+
+
+def _as_asked(sources: Iterable[Source], options: Options) -> list[Source]:
+    """The sources with what a run says of how their media are written."""
+    media = options.media if options.modality != "text" else MediaOptions()
+    return [source.model_copy(update={"media": media}) for source in sources]
 
 
 def merge(current: Sequence[Source], earlier: Sequence[Source]) -> list[Source]:
@@ -128,7 +135,7 @@ def check_sources(modality: Modality, asked: Sequence[Source], storage: Storage)
     for source in asked:
         old = store.read_struct(storage, store.SourceFolder(modality, source.name).plan, SourcePlan)
         try:
-            new = make_plan(source.settings(), sources.expand(source))
+            new = make_plan(kind_of(source.modality).settings(source), sources.expand(source))
             if new != old:
                 readers.check_fields(source, new.files)
         except SourceFailed as error:
@@ -150,7 +157,7 @@ def refuse_differences(checked: Iterable[Checked], resetting: frozenset[str], up
     for source, old, new, _ in checked:
         if old is None or source.name in resetting:
             continue
-        settings = settings_differences(old.settings, make_plan(source.settings(), []).settings)
+        settings = settings_differences(old.settings, make_plan(kind_of(source.modality).settings(source), []).settings)
         lines += [f"  {source.name}: {line}" for line in settings]
         if settings:
             remedies.add(f"--reset --dataset {source.name} prepares it anew")
@@ -207,7 +214,7 @@ def _named(options: Options, known: Sequence[Source], earlier: Sequence[Source])
         if not found:
             categories = ", ".join(CATEGORIES[options.modality])
             names = ", ".join(sorted(source.name for source in known)) or "none"
-            raise UsageError(
+            raise NothingNamed(
                 f"--dataset {dataset}: no {options.modality} source or category of that name; "
                 f"categories: {categories}; sources: {names}"
             )

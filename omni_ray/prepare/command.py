@@ -12,7 +12,7 @@ from omni_ray import faults
 from omni_ray.entry import guarded
 from omni_ray.errors import BelowMinimum, SourceFailed
 from omni_ray.lease import Lease
-from omni_ray.prepare import assemble, combine, estimate, reset, store, synthetic
+from omni_ray.prepare import assemble, combine, estimate, every, reset, store, synthetic
 from omni_ray.prepare.asking import (
     SYNTHETIC_FOLDER,
     Asked,
@@ -24,7 +24,7 @@ from omni_ray.prepare.asking import (
 )
 from omni_ray.prepare.assemble import RunTasks
 from omni_ray.prepare.kinds import kind_of
-from omni_ray.prepare.options import GB, Options, add_arguments, modality_choices, to_options
+from omni_ray.prepare.options import GB, Options, add_arguments, modalities_of, modality_choices, to_options
 from omni_ray.prepare.pipeline import Run, open_sources, states_of
 from omni_ray.prepare.progress import say, sized
 from omni_ray.prepare.select import Selection
@@ -49,7 +49,12 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the parsed prepare command; the exit code."""
     command = shlex.join(["prepare", arguments.modality, "--out", arguments.out])
-    return prepare(to_options(arguments, arguments.modality, combine=not arguments.no_combine, command=command))
+    asked = [
+        to_options(arguments, modality, combine=not arguments.no_combine, command=command)
+        for modality in modalities_of(arguments.modality)
+    ]
+    options = {one.modality: one for one in asked}
+    return every.each(list(options), lambda modality: prepare(options[modality]))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -103,7 +108,9 @@ def prepare_again(
         unfinished = assemble.unfinished_key(storage, options.modality)
         kind = kind_of(options.modality)
         ours = kind.output_keys(asked.sources)
-        storage.sweep(kind.folder, only=[key for key in ours if key != unfinished])
+        storage.sweep(kind.folder, only=[key for key in ours if key != unfinished], deep=False)
+        for source in asked.sources:
+            storage.sweep(f"{kind.folder}/{source.name}", only=[], deep=False)
         store.write_struct(storage, store.request_key(options.modality), to_request(options, asked, storage))
         open_sources(states, checked, lease)
         before_work(states)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from omni_ray.catalog import Modality
 from omni_ray.errors import StorageError
 from omni_ray.ledger import read_ledger
 from omni_ray.prepare import readers, store
@@ -14,13 +15,14 @@ from omni_ray.prepare.records import InputFile
 from omni_ray.prepare.state import SourceState
 from omni_ray.storage import Storage
 
-COPIES = 2.3  # block store, production file, and the tables beside both
+TEXT_COPIES = 2.3  # block store, production file, and the tables beside both
+MEDIA_COPIES = 1.1  # the files themselves, lists and tables; more where duplicates stay in the store
 EXPANSION = {".gz": 3.5, ".tgz": 3.5, ".zip": 3.0, ".parquet": 2.5}  # text bytes per stored byte, typical
 
 
 def plan_text(storage: Storage, options: Options, asked: Asked, checked: Sequence[Checked]) -> str:
     """The whole plan as a table for people."""
-    estimates = {item.source.name: estimated_bytes(item.new) for item in checked}
+    estimates = {item.source.name: estimated_bytes(item.new, options.modality) for item in checked}
     shares = quotas(options.max_bytes, asked.shares(), {})
     exhausted = {name: size for name, size in estimates.items() if size < shares[name]}
     shares = quotas(options.max_bytes, asked.shares(), exhausted)
@@ -44,7 +46,7 @@ def check_space(storage: Storage, options: Options, states: Sequence[SourceState
     """Raise StorageError if the output's disk cannot hold what the plan may bring."""
     free = storage.free_bytes()
     committed = sum(receipt.bytes for state in states for receipt in state.decoded())
-    needed = needed_bytes(options, [state.plan for state in states]) - int(committed * COPIES)
+    needed = needed_bytes(options, [state.plan for state in states]) - int(committed * _copies(options))
     if free is not None and needed > free:
         raise StorageError(
             f"{storage.uri}: the plan needs about {needed / GB:,.3g} GB and {free / GB:,.3g} GB are free; make room, "
@@ -53,13 +55,19 @@ def check_space(storage: Storage, options: Options, states: Sequence[SourceState
 
 
 def needed_bytes(options: Options, plans: Iterable[SourcePlan | None]) -> int:
-    estimated = sum(map(estimated_bytes, plans))
-    return int(min(options.max_bytes, estimated) * COPIES)
+    estimated = sum(estimated_bytes(plan, options.modality) for plan in plans)
+    return int(min(options.max_bytes, estimated) * _copies(options))
 
 
-def estimated_bytes(plan: SourcePlan | None) -> int:
-    """Bytes of text that a source's files may hold."""
-    return 0 if plan is None else int(sum(file.size * _expansion(file) for file in plan.files))
+def estimated_bytes(plan: SourcePlan | None, modality: Modality = "text") -> int:
+    """Bytes of samples that a source's files may hold; sounds and pictures are compressed already."""
+    if plan is None:
+        return 0
+    return int(sum(file.size * (_expansion(file) if modality == "text" else 1) for file in plan.files))
+
+
+def _copies(options: Options) -> float:
+    return TEXT_COPIES if options.modality == "text" else MEDIA_COPIES
 
 
 def _expansion(file: InputFile) -> float:

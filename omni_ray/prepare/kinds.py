@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -65,8 +65,8 @@ class Segment(ABC):
         """Take in records."""
 
     @abstractmethod
-    def made(self, block: str, segment: int) -> Made:
-        """What all of them became; quarantined records are in `bad`."""
+    def made(self, block: str, segment: int, tag: str) -> Made:
+        """What all of them became; quarantined records are in `bad`. `tag` is of the block's settings and revision."""
 
 
 class Body(Protocol):
@@ -105,6 +105,14 @@ class Kind(ABC):
     @abstractmethod
     def segment(self, source: Source) -> Segment: ...
 
+    def settings(self, source: Source) -> dict[str, Any]:
+        """What can change the bytes of a decoded block, and nothing else; the input of the settings fingerprint."""
+        return source.settings()
+
+    def owns(self, source: Source, name: str) -> bool:
+        """Whether a file of this name (below the source's folder in `folder`) is one that we made."""
+        return False
+
     @abstractmethod
     def products(self) -> Sequence[Product]:
         """The production files; the first one says by being there that combining was asked for."""
@@ -135,7 +143,9 @@ class Kind(ABC):
         """Compare a product with what it should be."""
 
     @abstractmethod
-    def segment_problems(self, storage: Storage, receipt: Receipt, data: Mapping[str, bytes]) -> Iterator[str]:
+    def segment_problems(
+        self, storage: Storage, source: Source, receipt: Receipt, data: Mapping[str, bytes]
+    ) -> Iterator[str]:
         """What is wrong with the outputs of a segment, whose bytes are those of the receipt."""
 
     def mark_of(self, storage: Storage, source: Source) -> list[object]:
@@ -150,7 +160,10 @@ class Kind(ABC):
 
 @cache
 def kind_of(modality: Modality) -> Kind:
-    from omni_ray.prepare.text_kind import TextKind  # here, so that a worker loads only what its modality needs
+    from omni_ray.prepare import text_kind  # here, so that a worker loads only what its modality needs
 
-    assert modality == "text"
-    return TextKind()
+    if modality == "text":
+        return text_kind.TextKind()
+    from omni_ray.prepare import media_kind
+
+    return media_kind.AudioKind() if modality == "audio" else media_kind.ImageKind()

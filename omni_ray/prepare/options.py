@@ -1,15 +1,16 @@
 """The command line of preparation: one parser for `python -m omni_ray.prepare`, `omni-ray prepare` and the scripts."""
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 
-from omni_ray.catalog import MODALITIES, Modality
-from omni_ray.errors import NotInThisVersion, UsageError
+from omni_ray.catalog import MODALITIES, MediaOptions, Modality
+from omni_ray.errors import UsageError
 
 GB = 10**9
 DEFAULT_MIN_GB = Decimal(25)
 DEFAULT_MAX_GB = Decimal(30)
+DEFAULT_SIDE = MediaOptions().image_size
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Options:
     reset: bool = False
     update: bool = False
     dry_run: bool = False
+    media: MediaOptions = field(default_factory=MediaOptions)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +85,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layout",
         choices=("files", "tar"),
         default="files",
-        help="media one by one, or one tar per block (text has no media; default: files)",
+        help="media one by one, or one tar for each segment of a block (text has no media; default: files)",
+    )
+    parser.add_argument(
+        "--audio-format", choices=("flac", "wav"), default="flac", help="of the clips that are written (default: flac)"
+    )
+    parser.add_argument(
+        "--image-size",
+        type=_side,
+        default=DEFAULT_SIDE,
+        metavar="PIXELS",
+        help=f"shorter side, and side of the centre crop (default: {DEFAULT_SIDE})",
+    )
+    parser.add_argument(
+        "--keep-original", action="store_true", help="keep pictures as they are, neither resized nor cut"
     )
     parser.add_argument(
         "--dedup",
@@ -106,32 +121,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=positive, metavar="N", help="CPUs of a local cluster (default: all)")
 
 
-def parse_modality(name: str) -> Modality:
-    """The modality of a command; `all`, audio and image are refused by name.
-
-    Raises:
-        NotInThisVersion: with the way that works now.
-    """
-    if name == "text":
-        return "text"
-    what = "audio and image preparation" if name == "all" else f"{name} preparation"
-    raise NotInThisVersion(
-        f"prepare {name}: this version does not have {what} yet; `python -m omni_ray.prepare text` works now"
-    )
+def modalities_of(name: str) -> tuple[Modality, ...]:
+    """The modalities that a command is about."""
+    return tuple(modality for modality in MODALITIES if name in ("all", modality))
 
 
-def to_options(arguments: argparse.Namespace, modality: str, *, combine: bool, command: str) -> Options:
+def to_options(arguments: argparse.Namespace, modality: Modality, *, combine: bool, command: str) -> Options:
     """Check what argparse cannot.
 
     Raises:
         UsageError: for options that contradict each other.
-        NotInThisVersion: for parts of the contract that come later.
     """
-    chosen = parse_modality(modality)
-    if arguments.layout == "tar":
-        raise NotInThisVersion(
-            "--layout tar: packs media, which text does not have, and this version prepares text only; leave it out"
-        )
     maximum = arguments.max_gb if arguments.max_gb is not None else DEFAULT_MAX_GB
     minimum = arguments.min_gb
     if minimum is None:  # the built-in samples are small on purpose
@@ -141,7 +141,7 @@ def to_options(arguments: argparse.Namespace, modality: str, *, combine: bool, c
     if arguments.reset and arguments.update:
         raise UsageError("--reset and --update: --reset already takes the source files as they are now; give one")
     return Options(
-        modality=chosen,
+        modality=modality,
         datasets=tuple(arguments.dataset or ("all",)),
         out=arguments.out,
         catalog=arguments.catalog,
@@ -158,6 +158,12 @@ def to_options(arguments: argparse.Namespace, modality: str, *, combine: bool, c
         address=arguments.address,
         workers=arguments.workers,
         command=command,
+        media=MediaOptions(
+            layout=arguments.layout,
+            audio_format=arguments.audio_format,
+            image_size=arguments.image_size,
+            keep_original=arguments.keep_original,
+        ),
     )
 
 
@@ -173,6 +179,13 @@ def _gigabytes(text: str) -> Decimal:
     if not value.is_finite() or value < 0:
         raise argparse.ArgumentTypeError(f"{text!r}: give 0 or more GB")
     return value
+
+
+def _side(text: str) -> int:
+    side = positive(text)
+    if not 16 <= side <= 4096:
+        raise argparse.ArgumentTypeError(f"{text!r}: give 16 to 4096 pixels")
+    return side
 
 
 def positive(text: str) -> int:

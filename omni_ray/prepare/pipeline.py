@@ -18,6 +18,7 @@ from omni_ray.ledger import Receipt
 from omni_ray.prepare import store
 from omni_ray.prepare.asking import Asked, Checked
 from omni_ray.prepare.assemble import RunTasks
+from omni_ray.prepare.kinds import kind_of
 from omni_ray.prepare.plan import DecodeTask, IndexTask, block_id, index_id, make_plan, next_tasks
 from omni_ray.prepare.progress import Line, Progress, say
 from omni_ray.prepare.records import Cut
@@ -39,7 +40,7 @@ LEAST_TASKS = 8  # a source gives at least so many to a round, so that no CPU wa
 def states_of(storage: Storage, modality: Modality, checked: Sequence[Checked]) -> list[SourceState]:
     """The sources as they are to be, under the plans of now; one without any plan yet has no files."""
     return [
-        SourceState(storage, modality, source, new or old or make_plan(source.settings(), []))
+        SourceState(storage, modality, source, new or old or make_plan(kind_of(source.modality).settings(source), []))
         for source, old, new, _ in checked
     ]
 

@@ -82,11 +82,15 @@ class IndexPart(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """One input record. `row` is its number, or the byte offset at which it starts in a stream that is cut by bytes."""
+    """One input record. `row` is its number, or the byte offset at which it starts in a stream that is cut by bytes.
+
+    `data` is the encoded sound or picture; `value` are the columns beside it.
+    """
 
     member: str
     row: int
     value: Mapping[str, Any]
+    data: bytes = b""
 
 
 class Bad(NamedTuple):

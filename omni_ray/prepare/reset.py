@@ -5,7 +5,10 @@ from collections.abc import Iterable
 
 from omni_ray.catalog import Modality, Source
 from omni_ray.faults import stop_here
-from omni_ray.prepare import combine
+from omni_ray.prepare import combine, store
+from omni_ray.prepare.kinds import kind_of
+from omni_ray.prepare.plan import output_tag
+from omni_ray.prepare.records import InputFile
 from omni_ray.prepare.state import SourceState
 from omni_ray.prepare.store import SourceFolder
 from omni_ray.storage import Storage, is_temporary
@@ -35,6 +38,7 @@ def forget_sources(storage: Storage, modality: Modality, sources: Iterable[Sourc
         if len(ours) == len(keys):
             storage.delete_tree(folder.root)
         combine.forget_dataset(storage, modality, source)
+        _forget_media(storage, source)
 
 
 def remove_superseded(state: SourceState) -> None:
@@ -44,6 +48,58 @@ def remove_superseded(state: SourceState) -> None:
     named = {output.key for receipt in committed for output in receipt.outputs.values()}
     stored = [stat.key for part in ("blocks", "index") for stat in state.storage.list(f"{state.folder.root}/{part}")]
     state.storage.delete_many([key for key in stored if key not in named and is_ours(state.folder, key)])
+    _remove_superseded_media(state)
+
+
+def _forget_media(storage: Storage, source: Source) -> None:
+    kind = kind_of(source.modality)
+    place = f"{kind.folder}/{source.name}"
+    if source.modality == "text":
+        return
+    keys = [stat.key for stat in storage.list(place)]
+    ours = [key for key in keys if kind.owns(source, key.removeprefix(f"{place}/"))]
+    storage.delete_many(ours)
+    if len(ours) == len(keys):
+        storage.delete_tree(place)
+
+
+def _remove_superseded_media(state: SourceState) -> None:
+    """Delete the media that no segment names. Folders and tars are told by their names alone; what is in a folder is
+    looked at only where its block was decoded again."""
+    source, kind = state.source, kind_of(state.source.modality)
+    if source.modality == "text":
+        return
+    place = f"{kind.folder}/{source.name}"
+    blocks, tars = set(), set()
+    for receipts in state.committed.receipts.values():
+        for receipt in receipts:
+            file = InputFile(receipt.path, receipt.size, receipt.revision)
+            blocks.add(f"{receipt.block}.{output_tag(receipt.settings, file)}")
+            tars |= {output.key for kind_, output in receipt.outputs.items() if kind_ == "tar"}
+    for name in list(state.storage.folders(place)):
+        block = name.rpartition(".")[0]
+        if name in blocks and block not in state.committed.revoked:
+            continue
+        named = _named_in(state, block) if name in blocks else frozenset()
+        keys = [stat.key for stat in state.storage.list(f"{place}/{name}")]
+        ours = [key for key in keys if kind.owns(source, key.removeprefix(f"{place}/")) and key not in named]
+        state.storage.delete_many(ours)
+        if len(ours) == len(keys):
+            state.storage.delete_tree(f"{place}/{name}")
+    if source.media.layout == "tar":
+        keys = [stat.key for stat in state.storage.list(place)]
+        ours = [key for key in keys if key.endswith(".tar") and kind.owns(source, key.removeprefix(f"{place}/"))]
+        state.storage.delete_many([key for key in ours if key not in tars])
+
+
+def _named_in(state: SourceState, block: str) -> frozenset[str]:
+    """The media that the committed segments of a block name."""
+    receipts = state.committed.receipts.get(block, ())
+    return frozenset(
+        path
+        for table in store.read_rows(state.storage, receipts, ["path"])
+        for path in table.column("path").to_pylist()
+    )
 
 
 def is_ours(folder: SourceFolder, key: str) -> bool:

@@ -8,7 +8,7 @@ says which blocks were revoked for a retry, so the same command goes on with a k
 from collections.abc import Sequence
 
 from omni_ray.catalog import Modality
-from omni_ray.errors import SourceFailed, UsageError
+from omni_ray.errors import NothingNamed, SourceFailed
 from omni_ray.faults import stop_here
 from omni_ray.ledger import Receipt
 from omni_ray.prepare import combine, command
@@ -24,7 +24,7 @@ def retry(storage: Storage, modality: Modality, reason: str, address: str, worke
     """Decode again every block with records quarantined under `reason` ("all" for any); the exit code.
 
     Raises:
-        UsageError: where no record is quarantined under that reason, and none was taken up again before.
+        NothingNamed: where no record is quarantined under that reason, and none was taken up again before.
         SourceFailed: for sources with such records that cannot be read now; they are left as they are.
     """
     request = load_request(storage, modality)
@@ -34,7 +34,7 @@ def retry(storage: Storage, modality: Modality, reason: str, address: str, worke
     again = any(_why(reason) in state.committed.revoked.values() for state in states.values())
     if not before and not again:
         reasons = sorted({name for state in states.values() for r in state.decoded() for name in r.quarantined})
-        raise UsageError(
+        raise NothingNamed(
             f"--reason {reason}: nothing is quarantined under it; reasons there are: {', '.join(reasons) or 'none'}"
         )
     made = combine.read_combined(storage, modality).outputs

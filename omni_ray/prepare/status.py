@@ -13,6 +13,7 @@ from omni_ray.lease import current_holder, newest_epoch
 from omni_ray.ledger import receipts_of_epoch
 from omni_ray.prepare import store
 from omni_ray.prepare.asking import Asked
+from omni_ray.prepare.kinds import kind_of
 from omni_ray.prepare.options import GB
 from omni_ray.prepare.plan import SourcePlan, make_plan
 from omni_ray.prepare.progress import duration, sized
@@ -49,7 +50,9 @@ def load_states(
     states = {}
     for source in asked.sources:
         plan = store.read_struct(storage, store.SourceFolder(modality, source.name).plan, SourcePlan)
-        state = SourceState(storage, modality, source, plan or make_plan(source.settings(), []), trusting_files)
+        state = SourceState(
+            storage, modality, source, plan or make_plan(kind_of(source.modality).settings(source), []), trusting_files
+        )
         if plan is None:
             state.failures.append("never reached")
         states[source.name] = state
@@ -62,8 +65,8 @@ def current_selection(request: store.Request, asked: Asked, states: dict[str, So
     return select(request.max_bytes, asked.shares(), samples, request.dedup == "exact")
 
 
-def show_status(storage: Storage, modality: Modality) -> None:
-    """Print the table to stdout."""
+def show_status(storage: Storage, modality: Modality) -> int:
+    """Print the table to stdout; the exit code."""
     request = load_request(storage, modality)
     asked = asked_of(request, storage)
     states = load_states(storage, modality, asked)
@@ -97,6 +100,7 @@ def show_status(storage: Storage, modality: Modality) -> None:
         console.print(f"held by `{holder.command}` (process {holder.pid} on {holder.host}) since {since}", markup=False)
         for line in _rates(states, selection, time.time() - holder.since):
             console.print(line, markup=False)
+    return 0
 
 
 def _cells(state: SourceState, selection: Selection) -> Iterator[str]:

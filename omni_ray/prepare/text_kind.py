@@ -54,7 +54,9 @@ class TextKind(Kind):
     def check(self, storage: Storage, product: Product) -> Check:
         return TextCheck(storage, product.key)
 
-    def segment_problems(self, storage: Storage, receipt: Receipt, data: Mapping[str, bytes]) -> Iterator[str]:
+    def segment_problems(
+        self, storage: Storage, source: Source, receipt: Receipt, data: Mapping[str, bytes]
+    ) -> Iterator[str]:
         rows = pq.read_table(pa.BufferReader(data["rows.parquet"]))
         if len(rows) != receipt.samples or len(data["txt"]) != receipt.bytes:
             yield (
@@ -89,7 +91,7 @@ class TextSegment(Segment):
         self._rows += [raws[at].row for at in made.record]
         self._parts += made.part
 
-    def made(self, block: str, segment: int) -> Made:
+    def made(self, block: str, segment: int, tag: str) -> Made:
         text = b"\n".join([*self._lines, b""])
         sizes = [len(line) + 1 for line in self._lines]
         digests = [hashlib.sha256(line).digest() for line in self._lines]

@@ -156,18 +156,16 @@ def _block_problems(state: SourceState, file: InputFile, cut: Cut) -> Iterator[s
         accounted = receipt.kept + sum(receipt.dropped.values()) + sum(receipt.quarantined.values())
         if receipt.rows_in != accounted:
             yield f"{where}: {receipt.rows_in} records in, {accounted} accounted for"
-        yield from (
-            f"{where}: {problem}"
-            for problem in _output_problems(state.storage, kind_of(state.source.modality), receipt)
-        )
+        yield from (f"{where}: {problem}" for problem in _output_problems(state, receipt))
 
 
-def _output_problems(storage: Storage, kind: Kind, receipt: Receipt) -> Iterator[str]:
-    data, problems = _stored(storage, receipt.outputs)
+def _output_problems(state: SourceState, receipt: Receipt) -> Iterator[str]:
+    data, problems = _stored(state.storage, receipt.outputs)
     if problems:
         yield from problems
         return
-    yield from kind.segment_problems(storage, receipt, data)
+    kind = kind_of(state.source.modality)
+    yield from kind.segment_problems(state.storage, state.source, receipt, data)
     reasons = Counter(
         entry["reason"] for entry in map(msgspec.json.decode, data.get("quarantine.jsonl", b"").splitlines())
     )

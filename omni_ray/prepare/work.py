@@ -26,7 +26,7 @@ from omni_ray.prepare import readers, store
 from omni_ray.prepare.kinds import Segment, kind_of
 from omni_ray.prepare.plan import file_id, output_tag
 from omni_ray.prepare.records import Cut, InputFile, Member
-from omni_ray.storage import open_storage
+from omni_ray.storage import Staged, open_storage
 
 SEGMENT_BYTES = 64 << 20  # of input between two receipts of one block: a few seconds of work
 SEGMENT_ROWS = 200_000  # the same where records are a few bytes each, of which a worker holds some 400
@@ -99,7 +99,7 @@ class _Context:
         self.settings = work.settings[task.source]
         self.tag = output_tag(self.settings, task.file)
 
-    def commit(self, stem: str, data: Mapping[str, bytes]) -> dict[str, Output]:
+    def commit(self, stem: str, data: Mapping[str, bytes], media: Mapping[str, bytes] = {}) -> dict[str, Output]:
         """Make the outputs visible.
 
         Raises:
@@ -107,8 +107,11 @@ class _Context:
             Unwritten: the storage failed.
         """
         objects, outputs = store.arrange(self.storage, stem, data)
-        writers = []
+        writers: list[Staged] = []
         try:
+            if media:
+                top = f"{kind_of(self.work.modality).folder}/{self.source.name}"
+                writers.append(self.storage.staged_many(media, top))
             for key, content in objects.items():
                 writers.append(self.storage.staged(key, content))
             stop_here("decoding" if self.task.kind == "decode" else "indexing")
@@ -213,11 +216,11 @@ def _is_full(decoded: Segment) -> bool:
 
 def _commit(context: _Context, decoded: Segment, segment: int, cursor: str | None) -> Receipt:
     block, tag = context.task.block, context.tag
-    made = decoded.made(block, segment)
+    made = decoded.made(block, segment, tag)
     tables = dict(made.tables)
     if decoded.bad:
         tables["quarantine.jsonl"] = store.encode_quarantine(decoded.bad, context.task.file.path)
-    outputs = context.commit(context.folder.block(block, segment, tag), tables)
+    outputs = context.commit(context.folder.block(block, segment, tag), tables, made.media) | dict(made.named)
     blank = context.receipt(segment, cursor, decoded.read_bytes, decoded.digest.hexdigest(), outputs)
     return msgspec.structs.replace(
         blank,

@@ -49,7 +49,19 @@ class Slice(NamedTuple):
     length: int
 
 
-class Writer(ABC):
+class Staged(ABC):
+    """Something that is written, and not visible under its key before `commit`."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Make it durable and visible, replacing what was there."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Forget it. Harmless after `commit`."""
+
+
+class Writer(Staged):
     """A large output in the making: nothing is visible under its key before `commit`."""
 
     @abstractmethod
@@ -62,14 +74,6 @@ class Writer(ABC):
     def settle(self) -> None:
         """Make what was written durable now, so that `commit` has little left to do."""
         return None
-
-    @abstractmethod
-    def commit(self) -> None:
-        """Make the output durable and visible under its key, replacing what was there."""
-
-    @abstractmethod
-    def abort(self) -> None:
-        """Forget the output. Harmless after `commit`."""
 
 
 class PartStat(NamedTuple):
@@ -170,6 +174,10 @@ class Storage(ABC):
             raise
         return writer
 
+    def staged_many(self, files: Mapping[str, bytes], top: str) -> Staged:
+        """Many small files below the folder `top`, by key; each becomes visible whole, all of them by one `commit`."""
+        return _Many([self.staged(key, data) for key, data in files.items()])
+
     def assembly(self, key: str, token: str = "") -> Assembly | None:
         """An object to be made in parts, a new one or that of `token`; None where one writer is as good."""
         return None
@@ -206,14 +214,19 @@ class Storage(ABC):
         """Everything below the folder `prefix`, recursively, sorted by key; temporary names included."""
 
     @abstractmethod
+    def folders(self, prefix: str) -> Iterator[str]:
+        """The names of the folders that lie directly in the folder `prefix`, sorted."""
+
+    @abstractmethod
     def delete(self, key: str) -> None:
         """Remove `key`; nothing happens where it is not there."""
 
     @abstractmethod
-    def sweep(self, prefix: str, only: Collection[str] | None = None) -> int:
+    def sweep(self, prefix: str, only: Collection[str] | None = None, deep: bool = True) -> int:
         """Remove what killed runs left unfinished below the folder `prefix`; the number of things removed.
 
-        `only` names the keys that are ours, in a folder where others may be writing too.
+        `only` names the keys that are ours, in a folder where others may be writing too. Without `deep` only what lies
+        in the folder itself is looked at, where that saves a walk.
         """
 
     @abstractmethod
@@ -234,6 +247,19 @@ class Storage(ABC):
 
     def delete_tree(self, prefix: str) -> None:
         self.delete_many([stat.key for stat in self.list(prefix)])
+
+
+class _Many(Staged):
+    def __init__(self, writers: list[Writer]) -> None:
+        self._writers = writers
+
+    def commit(self) -> None:
+        for writer in self._writers:
+            writer.commit()
+
+    def abort(self) -> None:
+        for writer in self._writers:
+            writer.abort()
 
 
 def check_key(key: str, uri: str) -> str:

@@ -7,7 +7,7 @@ Every write goes to a temporary name in the same folder, is synced, and is renam
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -20,12 +20,14 @@ from omni_ray.storage.base import (
     Log,
     Segment,
     Slice,
+    Staged,
     Stat,
     Storage,
     Writer,
     check_key,
     is_temporary,
 )
+from omni_ray.storage.local_many import LocalMany, sync
 
 COPY_BYTES = 8 << 20  # one read or in-kernel copy
 EARLY_SYNC_BYTES = 128 << 20  # by which a file in the making has grown when the disk begins to write it
@@ -67,7 +69,7 @@ class LocalStorage(Storage):
                 return False
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync_folder(path.parent)
+            sync(path.parent)
         return True
 
     def touch(self, key: str) -> bool:
@@ -84,6 +86,11 @@ class LocalStorage(Storage):
 
     def writer(self, key: str) -> Writer:
         return _LocalWriter(self, key)
+
+    def staged_many(self, files: Mapping[str, bytes], top: str) -> Staged:
+        with _naming(self.path(top)):
+            many = LocalMany({self.path(key): data for key, data in files.items()}, self.path(top), self.check)
+        return _NamedMany(many, self.path(top))
 
     def appender(self, key: str) -> Appender:
         return _LocalAppender(self, key)
@@ -145,13 +152,22 @@ class LocalStorage(Storage):
             except OSError:  # somebody put a file there meanwhile: it is theirs, and so is its folder
                 continue
 
-    def sweep(self, prefix: str, only: Collection[str] | None = None) -> int:
-        left = [  # whatever `only` names: a temporary name is ours wherever it is
-            Path(folder, name) for folder, _, names in _walk(self.path(prefix)) for name in names if is_temporary(name)
-        ]
+    def folders(self, prefix: str) -> Iterator[str]:
+        yield from sorted(next(_walk(self.path(prefix)), ("", [], []))[1])
+
+    def sweep(self, prefix: str, only: Collection[str] | None = None, deep: bool = True) -> int:
+        left: list[Path] = []  # whatever `only` names: a temporary name is ours wherever it is
+        for folder, folders, names in _walk(self.path(prefix)):
+            left += [Path(folder, name) for name in (*folders, *names) if is_temporary(name)]
+            if not deep:
+                break
+            folders[:] = [name for name in folders if not is_temporary(name)]
         for path in left:
             with _naming(path):
-                path.unlink(missing_ok=True)
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
         return len(left)
 
     def now_ns(self) -> int:
@@ -209,7 +225,7 @@ class _LocalWriter(Writer):
             self._stream.close()
             self._storage.check()
             self._temporary.replace(self._path)
-            _sync_folder(self._path.parent)
+            sync(self._path.parent)
 
     def abort(self) -> None:
         with _naming(self._path):
@@ -254,6 +270,21 @@ class _EarlySync:
             running.result()
 
 
+class _NamedMany(Staged):
+    """A `LocalMany` whose errors name the folder."""
+
+    def __init__(self, many: LocalMany, folder: Path) -> None:
+        self._many = many
+        self._folder = folder
+
+    def commit(self) -> None:
+        with _naming(self._folder):
+            self._many.commit()
+
+    def abort(self) -> None:
+        self._many.abort()
+
+
 class _LocalAppender(Appender):
     def __init__(self, storage: LocalStorage, key: str) -> None:
         self._storage = storage
@@ -263,7 +294,7 @@ class _LocalAppender(Appender):
         with _naming(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self._path.open("xb")
-            _sync_folder(self._path.parent)
+            sync(self._path.parent)
 
     def write(self, data: bytes) -> None:
         self._waiting.append(data)
@@ -320,14 +351,6 @@ def _write_synced(path: Path, data: bytes) -> None:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _copy_range(source: int, target: int, start: int, length: int) -> int:

@@ -197,7 +197,14 @@ class S3Storage(Storage):
                     "need s3:DeleteObject here"
                 )
 
-    def sweep(self, prefix: str, only: Collection[str] | None = None) -> int:
+    def folders(self, prefix: str) -> Iterator[str]:
+        folder = self._prefix + (f"{check_key(prefix, self.uri)}/" if prefix else "")
+        with naming(self.uri_of(prefix)):
+            pages = client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder, Delimiter="/")
+            found = [one["Prefix"] for page in pages for one in page.get("CommonPrefixes", ())]
+        yield from sorted(name.removeprefix(folder).rstrip("/") for name in found)
+
+    def sweep(self, prefix: str, only: Collection[str] | None = None, deep: bool = True) -> int:
         folder = self._prefix + (f"{check_key(prefix, self.uri)}/" if prefix else "")
         with naming(self.uri_of(prefix)):
             left = [

@@ -17,12 +17,11 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "prepare text` works now"),
-        (["all"], "prepare text` works now"),
-        (["audio"], "prepare audio: this version does not have audio preparation"),
-        (["image"], "prepare image: this version does not have image preparation"),
+        ([], "give --catalog FILE, or --dataset synthetic"),
+        (["all"], "give --catalog FILE, or --dataset synthetic"),
         (["text"], "give --catalog FILE, or --dataset synthetic"),
-        (["text", "--dataset", "synthetic", "--layout", "tar"], "--layout tar"),
+        (["audio"], "give --catalog FILE, or --dataset synthetic"),
+        (["image"], "give --catalog FILE, or --dataset synthetic"),
     ],
 )
 def test_parts_that_come_later(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,7 +67,7 @@ def test_every_option_of_the_contract_is_in_the_help(capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out
     for option in (
         "--dataset", "--min-gb", "--max-gb", "--out", "--catalog", "--no-combine", "--allow-partial", "--reset",
-        "--update", "--dry-run", "--layout", "--dedup", "--address", "--workers", "--license",
+        "--update", "--dry-run", "--layout", "--image-size", "--keep-original", "--dedup", "--address", "--workers", "--license",
     ):  # fmt: skip
         assert option in shown
 

@@ -2,15 +2,18 @@
 
 import io
 import lzma
+import os
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, cast
+from pathlib import Path
+from typing import IO, BinaryIO, cast
 
 from omni_ray.catalog import Source
+from omni_ray.errors import DataError
 from omni_ray.prepare.readers.layout import Container, is_selected, refused_name
 from omni_ray.prepare.readers.streams import MIB, Damaged, Layer, Sequential, Stream, Window
 from omni_ray.prepare.records import Member
@@ -186,6 +189,43 @@ class Archive:
             yield stream
         finally:
             stream.close()
+
+
+class Folder:
+    """The files of a folder, read like the members of an archive; `offset` of one is its time of change in ns."""
+
+    def __init__(self, root: Path, observe: Callable[[bytes], None]) -> None:
+        self._root = root
+        self._observe = observe
+
+    @contextmanager
+    def member(self, member: Member) -> Iterator[Stream]:
+        """The content of one file.
+
+        Raises:
+            DataError: for one that is not as it was listed.
+        """
+        path = self._root / member.name
+        with path.open("rb") as stream:
+            stat = os.fstat(stream.fileno())
+            if (stat.st_size, stat.st_mtime_ns) != (member.size, member.offset):
+                raise DataError(f"{path}: changed since this run planned with it; run again with --update")
+            yield _Observed(stream, self._observe)
+
+
+class _Observed(Layer):
+    def __init__(self, stream: BinaryIO, observe: Callable[[bytes], None]) -> None:
+        super().__init__()
+        self._stream, self._observe = stream, observe
+
+    def _length(self) -> int:
+        return self._stream.seek(0, io.SEEK_END)
+
+    def _read_at(self, at: int, size: int) -> bytes:
+        self._stream.seek(at)
+        data = self._stream.read(size)
+        self._observe(data)
+        return data
 
 
 class ZipMember(Sequential):

@@ -17,7 +17,7 @@ from omni_ray.prepare.readers.plan import ByteCuts
 from omni_ray.prepare.readers.steps import Task
 from omni_ray.prepare.readers.streams import CHUNK_BYTES, MIB, Damaged
 from omni_ray.prepare.records import Cut, IndexPart, InputFile, Member, Unit
-from omni_ray.prepare.sources import check_unchanged
+from omni_ray.prepare.sources import check_unchanged, folder_members
 
 INDEX_SEGMENT_BYTES = 256 * MIB
 
@@ -30,6 +30,11 @@ def index_file(
     segment_bytes: int = INDEX_SEGMENT_BYTES,
 ) -> Iterator[IndexPart]:
     """Look at a file's content and yield its cuts and members, a part for about every `segment_bytes` of it."""
+    if layout_of(source, file).container == "folder":
+        members = folder_members(source, file)
+        check_unchanged(source, file)
+        yield IndexPart(_zip_cuts(members, source), members, b"", None)
+        return
     *state, length, crc = json.loads(cursor) if cursor else [0, 0, 0, 0, 0, 0]
     with opened(source, file, seek_points, checksum=Checksum(length, crc)) as content:
         for part in _parts(content, source, layout_of(source, file), state, segment_bytes):
@@ -85,7 +90,7 @@ def _index_tar(content: Content, source: Source, state: list[int], segment_bytes
 
 
 def _zip_cuts(members: list[Member], source: Source) -> list[Cut]:
-    """Members of a zip are read from their start, so each is whole; small ones share a cut."""
+    """Members of a zip (and files of a folder) are read from their start, so each is whole; small ones share a cut."""
     cuts: list[Cut] = []
     first, weight = 0, 0
     for position, member in enumerate(members, 1):

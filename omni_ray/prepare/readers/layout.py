@@ -4,12 +4,12 @@ import fnmatch
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
-from omni_ray.catalog import Source
+from omni_ray.catalog import READERS, Modality, Source
 from omni_ray.errors import CatalogError, NotInThisVersion
 from omni_ray.prepare.records import InputFile
 
-Container = Literal["", "tar", "zip"]
-Format = Literal["parquet", "jsonl", "json", "csv", "tsv", "lines", "document"]
+Container = Literal["", "tar", "zip", "folder"]
+Format = Literal["parquet", "jsonl", "json", "csv", "tsv", "lines", "document", "media", "label"]
 
 TABLES: dict[str, Format] = {
     ".parquet": "parquet",
@@ -20,7 +20,15 @@ TABLES: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "tsv",
 }
-READERS = ("table", "lines", "documents")
+MEDIA_SUFFIXES: dict[Modality, frozenset[str]] = {
+    "text": frozenset(),
+    "audio": frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".w64", ".caf"}),
+    "image": frozenset(
+        {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2",
+         ".avif", ".ico", ".tga"}
+    ),
+}  # fmt: skip
+SHELVES = ("librispeech", "ljspeech", "imagefolder", "webdataset", "files")  # readers of folders and archives alone
 CUT_BLIND = ("jsonl", "lines")  # a newline ends a record wherever it stands
 _UNREAD = frozenset({".bz2", ".xz", ".zst", ".lz4", ".7z", ".rar", ".br", ".tbz2", ".txz"})
 
@@ -44,10 +52,11 @@ def known_reader(source: Source) -> None:
     Raises:
         NotInThisVersion: naming source and reader.
     """
-    if source.reader not in READERS:
+    known = READERS[source.modality]
+    if source.reader not in known:
         raise NotInThisVersion(
-            f"{source.defined_in}: source {source.name!r}: reader: {source.reader!r} is not in this version; "
-            f"it has {', '.join(READERS)}"
+            f"{source.defined_in}: source {source.name!r}: reader: {source.reader!r} is not in this version for "
+            f"{source.modality}; it has {', '.join(known)}"
         )
 
 
@@ -61,6 +70,8 @@ def layout_of(source: Source, file: InputFile) -> Layout:
     known_reader(source)
     where = f"{source.defined_in}: source {source.name!r}: url: {file.path}"
     name = file.path.lower()
+    if name.endswith("/"):
+        return Layout("folder", False, None)
     if name.endswith(".tgz"):
         return Layout("tar", True, None)
     gzipped = name.endswith(".gz")
@@ -72,6 +83,11 @@ def layout_of(source: Source, file: InputFile) -> Layout:
         return Layout("tar", gzipped, None)
     if suffix == ".zip" and not gzipped:
         return Layout("zip", False, None)
+    if source.reader in SHELVES:
+        raise CatalogError(
+            f"{where}: {source.reader} reads folders, tar, tar.gz and zip; give the folder in which the file lies, and "
+            'members = "glob" where it holds more than is wanted'
+        )
     format_ = format_of(source, name)
     if format_ is None:
         raise CatalogError(
@@ -88,17 +104,32 @@ def format_of(source: Source, name: str) -> Format | None:
         return "document"
     if source.reader == "lines":
         return "lines"
-    return TABLES.get(PurePosixPath(name.lower()).suffix)
+    suffix = PurePosixPath(name.lower()).suffix
+    if suffix in MEDIA_SUFFIXES[source.modality]:
+        return "media"
+    return "label" if source.reader in SHELVES else TABLES.get(suffix)
 
 
 def is_selected(source: Source, name: str) -> bool:
     """Whether a member of an archive holds records of `source`; directories never get here."""
     if source.members:
-        return fnmatch.fnmatchcase(name, source.members) or fnmatch.fnmatchcase(name.removeprefix("./"), source.members)
+        plain = name.removeprefix("./")
+        label = source.reader in SHELVES and source.reader != "webdataset" and _is_label(source, plain)
+        return label or fnmatch.fnmatchcase(name, source.members) or fnmatch.fnmatchcase(plain, source.members)
     parts = PurePosixPath(name).parts
     if "__MACOSX" in parts or any(part.startswith(".") and part != ".." for part in parts):
         return False
-    return format_of(source, name) is not None
+    found = format_of(source, name)
+    return _is_label(source, name) if found == "label" else found is not None
+
+
+def _is_label(source: Source, name: str) -> bool:
+    """Whether a file that is no sound or picture is looked at all the same."""
+    if source.reader == "librispeech":
+        return name.endswith(".trans.txt")
+    if source.reader == "ljspeech":
+        return PurePosixPath(name).name == "metadata.csv"
+    return source.reader == "webdataset" or bool(source.manifest)
 
 
 def refused_name(source: Source, name: str) -> str:

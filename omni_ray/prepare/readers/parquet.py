@@ -92,13 +92,13 @@ def _records(task: Task, row: int, batch: pa.RecordBatch) -> list[Raw | Bad]:
         except (ValueError, OverflowError, LookupError):
             pass  # some value has no Python form; which, the rows tell one by one
         else:
-            binary = _binary_columns(batch)
+            binary = _binary_columns(task, batch)
             return [_record(task, row + number, value, binary) for number, value in enumerate(values)]
     return [_single_record(task, row + number, batch.slice(number, 1)) for number in range(len(batch))]
 
 
 def _single_record(task: Task, row: int, batch: pa.RecordBatch) -> Raw | Bad:
-    if batch.nbytes > MAX_RECORD_BYTES:
+    if batch.nbytes > task.max_record_bytes:
         return task.too_large(row)
     try:
         (value,) = batch.to_pylist()
@@ -106,14 +106,20 @@ def _single_record(task: Task, row: int, batch: pa.RecordBatch) -> Raw | Bad:
         return task.bad(row, "undecodable", f"a string column is not UTF-8: {error}")
     except (ValueError, OverflowError, LookupError) as error:
         return task.bad(row, "corrupt", str(error))
-    return _record(task, row, value, _binary_columns(batch))
+    return _record(task, row, value, _binary_columns(task, batch))
 
 
-def _binary_columns(batch: pa.RecordBatch) -> list[str]:
+def _binary_columns(task: Task, batch: pa.RecordBatch) -> list[str]:
+    media = task.source.media_template()  # that column stays bytes
     return [
         field.name
         for field in batch.schema
-        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type) or pa.types.is_binary_view(field.type)
+        if (
+            pa.types.is_binary(field.type)
+            or pa.types.is_large_binary(field.type)
+            or pa.types.is_binary_view(field.type)
+        )
+        and f"{{{field.name}}}" != media
     ]
 
 

@@ -1,19 +1,22 @@
 """Reading one cut: batches of records in canonical order, each with the cursor behind it."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 from omni_ray.catalog import Source
 from omni_ray.prepare.readers import tables
-from omni_ray.prepare.readers.archives import Archive
+from omni_ray.prepare.readers.archives import Archive, Folder
 from omni_ray.prepare.readers.documents import read_document
-from omni_ray.prepare.readers.layout import Layout, format_of, layout_of
+from omni_ray.prepare.readers.layout import SHELVES, Layout, format_of, layout_of
 from omni_ray.prepare.readers.lines import read_slice
 from omni_ray.prepare.readers.opening import Content, Observe, opened, unobserved
 from omni_ray.prepare.readers.parquet import read_parquet
+from omni_ray.prepare.readers.payload import Payloads
+from omni_ray.prepare.readers.shelf import Shelf
 from omni_ray.prepare.readers.steps import Step, Task
-from omni_ray.prepare.readers.streams import CHUNK_BYTES, Damaged, Stream
+from omni_ray.prepare.readers.streams import CHUNK_BYTES, Damaged, Stream, read_fully
 from omni_ray.prepare.records import Bad, Cut, InputFile, Member, Raw, RawBatch
-from omni_ray.prepare.sources import check_unchanged
+from omni_ray.prepare.sources import check_unchanged, folder_of
 
 
 def read_cut(
@@ -39,15 +42,28 @@ def read_cut(
     position, at = (int(part) for part in cursor.split(":")) if cursor else (cut.start, -1)
     in_bytes = cut.unit in ("bytes", "aligned", "whole") and not cut.member
     region = (max(cut.start - 1, 0), cut.stop) if in_bytes else (0, 0)  # the byte before tells whether a line begins
-    with opened(source, file, seek_points, observe, region=region) as content:
-        reading = _Reading(content, source, layout_of(source, file), members, step_bytes)
+    layout = layout_of(source, file)
+    with ExitStack() as stack:
+        if layout.container == "folder":
+            content: Content | None = None
+            archive: Archive | Folder = Folder(folder_of(source, file), observe)
+        else:
+            content = stack.enter_context(opened(source, file, seek_points, observe, region=region))
+            archive = Archive(content, layout.container)
+        reading = _Reading(content, archive, source, file, layout, members, step_bytes)
         if cut.unit != "members":
             batches = _batches(reading.stream(cut, at), cut.start)
         else:
             batches = reading.members(cut, position, at)
+        payloads = Payloads(source, file, reading.shelf, observe) if source.modality != "text" else None
         for batch in batches:
-            check_unchanged(source, file)
-            yield batch
+            if content is not None:  # of a folder every file is checked when it is opened
+                check_unchanged(source, file)
+            yield _with_payloads(payloads, batch) if payloads else batch
+
+
+def _with_payloads(payloads: Payloads, batch: RawBatch) -> RawBatch:
+    return batch._replace(records=[payloads.of(one) if isinstance(one, Raw) else one for one in batch.records])
 
 
 def _batches(steps: Iterator[Step], position: int) -> Iterator[RawBatch]:
@@ -64,14 +80,22 @@ class _Reading:
     """An open file and how it is read."""
 
     def __init__(
-        self, content: Content, source: Source, layout: Layout, members: Sequence[Member], step_bytes: int
+        self,
+        content: Content | None,
+        archive: Archive | Folder,
+        source: Source,
+        file: InputFile,
+        layout: Layout,
+        members: Sequence[Member],
+        step_bytes: int,
     ) -> None:
         self._content = content
+        self.shelf = Shelf(source, members, self._read, f"{file.path} {file.size} {file.revision}")
         self._source = source
         self._layout = layout
         self._members = members
         self._step_bytes = step_bytes
-        self._archive = Archive(content, layout.container)
+        self._archive = archive
 
     def stream(self, cut: Cut, at: int) -> Iterator[Step]:
         """The records of a cut of one stream, from `at` on (-1: from its beginning)."""
@@ -82,6 +106,7 @@ class _Reading:
                 yield from _steps(stream, self._task(member.label), format_of(self._source, member.name) or "", cut, at)
             return
         format_ = self._layout.format or ""
+        assert self._content is not None
         yield from _steps(
             self._content, task, "jsonl" if format_ == "json" and cut.unit == "bytes" else format_, cut, at
         )
@@ -89,13 +114,26 @@ class _Reading:
     def members(self, cut: Cut, position: int, at: int) -> Iterator[RawBatch]:
         """The records of the members of a cut, from `at` in the member at `position` on."""
         for number in range(position, cut.stop):
-            for batch in _batches(self._member(self._members[number], at), number):
+            for batch in _batches(self._member(number, at), number):
                 last = batch.cursor is None and number + 1 < cut.stop
                 yield batch._replace(cursor=f"{number + 1}:-1") if last else batch
             at = -1
 
-    def _member(self, member: Member, at: int) -> Iterator[Step]:
+    def _read(self, member: Member) -> bytes:
+        with self._archive.member(member) as stream:
+            data = read_fully(stream, member.size)
+        if len(data) < member.size:
+            raise Damaged("truncated", f"{len(data)} of {member.size} bytes are there")
+        return data
+
+    def _member(self, number: int, at: int) -> Iterator[Step]:
         """The records of one member of an archive, by its own format; a refused one is one bad record."""
+        member = self._members[number]
+        if self._source.reader in SHELVES:
+            yield Step(self.shelf.records(number), member.size, 1)
+            return
+        if format_of(self._source, member.name) == "media" and not member.refused:
+            return  # a table names it
         if member.refused:
             reason, _, words = member.refused.partition(": ")
             yield Step([Bad(member.label, 0, reason, words)], 0, 1)

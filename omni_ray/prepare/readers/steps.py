@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from omni_ray.catalog import Source
-from omni_ray.prepare.readers.streams import CHUNK_BYTES, MAX_RECORD_BYTES, MIB
+from omni_ray.prepare.readers.streams import CHUNK_BYTES, MAX_MEDIA_BYTES, MAX_RECORD_BYTES, MIB
 from omni_ray.prepare.records import Bad, Raw
 
 
@@ -13,6 +13,10 @@ class Task(NamedTuple):
     source: Source
     member: str = ""
     step_bytes: int = CHUNK_BYTES
+
+    @property
+    def max_record_bytes(self) -> int:
+        return MAX_RECORD_BYTES if self.source.modality == "text" else MAX_MEDIA_BYTES
 
     def raw(self, row: int, value: dict[str, Any]) -> Raw:
         return Raw(self.member, row, value)
@@ -24,7 +28,7 @@ class Task(NamedTuple):
         return self.bad(
             row,
             "record_too_large",
-            f"a record may have {MAX_RECORD_BYTES // MIB} MiB and this one is larger; put its text in several",
+            f"a record may have {self.max_record_bytes // MIB} MiB and this one is larger; put its text in several",
         )
 
 

@@ -6,6 +6,7 @@ from typing import Protocol
 MIB = 1 << 20
 CHUNK_BYTES = MIB  # one read; also about what one batch of records holds
 MAX_RECORD_BYTES = 8 * MIB  # a parsed record takes up to some 60 times its bytes, in a worker of 1 GB
+MAX_MEDIA_BYTES = 128 * MIB  # of one sound or picture as it is published
 STEP_RECORDS = 1 << 16  # about as many in one batch at most; one of a few bytes takes some 400
 
 

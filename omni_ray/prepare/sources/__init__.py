@@ -5,10 +5,19 @@ from pathlib import Path
 
 from omni_ray.catalog import Source
 from omni_ray.errors import NotInThisVersion
-from omni_ray.prepare.records import InputFile
+from omni_ray.prepare.records import InputFile, Member
 from omni_ray.prepare.sources import local, s3
 
-__all__ = ["S3File", "check_unchanged", "check_urls", "expand", "source_file"]
+__all__ = [
+    "S3File",
+    "check_unchanged",
+    "check_urls",
+    "expand",
+    "folder_members",
+    "folder_of",
+    "read_beside",
+    "source_file",
+]
 
 S3File = s3.S3File
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -64,3 +73,24 @@ def check_unchanged(source: Source, file: InputFile) -> None:
     """Raise DataError where a local file is no longer as it was pinned; of an object every read says so."""
     if not file.path.startswith(s3.SCHEME):
         local.check_unchanged(source, file)
+
+
+def folder_of(source: Source, file: InputFile) -> Path:
+    """Where the files of a folder lie."""
+    return local.local_path(source, file)
+
+
+def folder_members(source: Source, file: InputFile) -> list[Member]:
+    """The files of a folder that hold records of `source`, sorted by name."""
+    return local.folder_members(source, file)
+
+
+def read_beside(source: Source, file: InputFile, path: str, most: int) -> bytes:
+    """The content of the file at `path` from the folder of `file`, no more than `most` bytes and one.
+
+    Raises:
+        KeyError: where there is none.
+    """
+    if file.path.startswith(s3.SCHEME):
+        return s3.read_beside(file, path, most)
+    return local.read_beside(source, file, path, most)

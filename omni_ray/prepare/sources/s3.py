@@ -67,6 +67,23 @@ def expand_url(source: Source, url: str) -> list[InputFile]:
     return sorted(found, key=lambda file: file.path)
 
 
+def read_beside(file: InputFile, path: str, most: int) -> bytes:
+    """The content of the object at `path` beside `file`, `most` bytes and one at most.
+
+    Raises:
+        KeyError: where there is none.
+    """
+    from omni_ray.storage.s3_client import client, naming, parse_uri
+
+    bucket, key = parse_uri(f"{file.path.rpartition('/')[0]}/{path}")
+    try:
+        with naming(f"{SCHEME}{bucket}/{key}"):
+            data: bytes = client().get_object(Bucket=bucket, Key=key)["Body"].read(most + 1)
+            return data
+    except NotStored:
+        raise KeyError(path) from None
+
+
 def source_file(file: InputFile, region: tuple[int, int]) -> S3File:
     from omni_ray.storage.s3_client import parse_uri
 

@@ -1,0 +1,72 @@
+"""The sound or picture of a record of a table: bytes, `{bytes, path}`, or the path of a file beside the table."""
+
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+from omni_ray.catalog import Source, template_names
+from omni_ray.prepare.readers.shelf import Shelf
+from omni_ray.prepare.readers.streams import MAX_MEDIA_BYTES, MIB, Damaged
+from omni_ray.prepare.records import Bad, InputFile, Raw
+from omni_ray.prepare.sources import read_beside
+from omni_ray.prepare.transforms import fields
+
+
+class Payloads:
+    """Brings records what is left to be found: the media that a table names, and the values that `maps` replaces."""
+
+    def __init__(self, source: Source, file: InputFile, shelf: Shelf, observe: Callable[[bytes], None]) -> None:
+        self._source = source
+        self._file = file
+        self._shelf = shelf
+        self._observe = observe
+        self._inside = file.path.lower().endswith((".tar", ".tar.gz", ".tgz", ".zip", "/"))
+        template = source.media_template() if source.reader == "table" else ""
+        names = template_names(template)
+        self._column = names[0].split(".") if template and template == f"{{{names[0] if names else ''}}}" else None
+        self._path_of = fields.renderer(template) if template and self._column is None else None
+
+    def of(self, raw: Raw) -> Raw | Bad:
+        """The record with its media, or why there is none."""
+        try:
+            if self._column is not None or self._path_of is not None:
+                raw = raw._replace(data=self._data(raw))
+        except KeyError as error:
+            why = fields.missing(error)
+            return Bad(raw.member, raw.row, why.reason, why.error)
+        except Damaged as damage:
+            return Bad(raw.member, raw.row, damage.reason, damage.words)
+        maps = {name: table for name, table in self._source.maps.items() if name in raw.value}
+        if not maps:
+            return raw
+        mapped = {name: table.get(str(raw.value[name]), raw.value[name]) for name, table in maps.items()}
+        return raw._replace(value={**raw.value, **mapped})
+
+    def _data(self, raw: Raw) -> bytes:
+        cell = fields.lookup(raw.value, self._column) if self._column else self._path_of and self._path_of(raw.value)
+        if isinstance(cell, dict):
+            cell = cell["bytes"] if cell.get("bytes") is not None else cell.get("path")
+            if cell is None:
+                raise KeyError(".".join(self._column or ()))
+        if isinstance(cell, str):
+            cell = self._read(raw, cell)
+        if not isinstance(cell, bytes | bytearray | memoryview):
+            raise Damaged("unknown_format", f"bytes, {{bytes, path}} or a path are expected, not {type(cell).__name__}")
+        if len(cell) > MAX_MEDIA_BYTES:
+            raise Damaged(
+                "record_too_large", f"{len(cell)} bytes; a sound or picture may have {MAX_MEDIA_BYTES // MIB} MiB"
+            )
+        return bytes(cell)
+
+    def _read(self, raw: Raw, path: str) -> bytes:
+        pure = PurePosixPath(path.replace("\\", "/"))
+        if pure.is_absolute() or ".." in pure.parts or "\0" in path or (pure.parts and pure.parts[0].endswith(":")):
+            raise Damaged("unsafe_path", f"{path}: a path in a table leads below the table's own folder")
+        try:
+            if self._inside:
+                table = PurePosixPath(raw.member.rpartition("~")[0] or raw.member)
+                return self._shelf.content(str(table.parent / pure))
+            data = read_beside(self._source, self._file, str(pure), MAX_MEDIA_BYTES)
+        except KeyError:
+            raise Damaged("missing_file", f"{path}: there is no such file beside the table") from None
+        self._observe(data)
+        return data
