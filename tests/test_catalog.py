@@ -156,7 +156,8 @@ def test_no_dataset_may_have_a_production_files_name(tmp_path: Path, modality: s
 )
 def test_rules_have_ranges(tmp_path: Path, modality: str, category: str, rule: str, fits: bool) -> None:
     entry = f'[[source]]\nname = "s"\nmodality = "{modality}"\ncategory = "{category}"\nurl = "x"\n'
-    path = catalog_file(tmp_path, entry + f'reader = "lines"\nlicense = "MIT"\n[source.rules]\n{rule}\n')
+    reader = {"text": "lines", "audio": "librispeech", "image": "imagefolder"}[modality]
+    path = catalog_file(tmp_path, entry + f'reader = "{reader}"\nlicense = "MIT"\n[source.rules]\n{rule}\n')
     if fits:
         load_catalog(path)
         return

@@ -67,7 +67,8 @@ def test_every_option_of_the_contract_is_in_the_help(capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out
     for option in (
         "--dataset", "--min-gb", "--max-gb", "--out", "--catalog", "--no-combine", "--allow-partial", "--reset",
-        "--update", "--dry-run", "--layout", "--image-size", "--keep-original", "--dedup", "--address", "--workers", "--license",
+        "--update", "--dry-run", "--layout", "--image-size", "--keep-original", "--audio-format", "--dedup",
+        "--address", "--workers", "--license",
     ):  # fmt: skip
         assert option in shown
 

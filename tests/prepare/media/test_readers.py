@@ -1,0 +1,198 @@
+"""What each reader makes of each layout: what comes in, in which order, with which text, and what is quarantined."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.prepare import inprocess
+from tests.prepare.media import world
+from tests.prepare.media.world import clip, photo
+
+pytestmark = pytest.mark.usefixtures("no_ray")
+CONTAINERS = ["folder", "tar", "tar.gz", "zip"]
+
+
+def made(tmp_path: Path, modality: str, name: str, *entries: str, code: int = 0) -> list[dict[str, object]]:
+    """Prepare and verify; the rows of the index."""
+    out = tmp_path / "out"
+    assert world.prepare(modality, out, world.catalog(tmp_path, *entries)) == code
+    assert inprocess.omni("verify", out) == 0
+    return world.index(out, name)
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_librispeech(tmp_path: Path, container: str) -> None:
+    url = world.place(
+        tmp_path,
+        container,
+        {
+            "LibriSpeech/dev/19/198/19-198-0000.flac": clip(0),
+            "LibriSpeech/dev/19/198/19-198-0001.flac": clip(1),
+            "LibriSpeech/dev/19/198/19-198-0002.flac": clip(2),
+            "LibriSpeech/dev/19/198/19-198.trans.txt": b"19-198-0000 ONE TWO\n19-198-0001 \xff\n19-198-0009 NOBODY\n",
+            "LibriSpeech/dev/20/7/20-7-0000.flac": clip(3),
+            "LibriSpeech/dev/20/8/20-8-0000.flac": clip(4),
+            "LibriSpeech/dev/20/8/20-8.trans.txt": b"20-8-0000 THREE\n",
+            "LibriSpeech/README.TXT": b"not looked at",
+        },
+    )
+    rows = made(tmp_path, "audio", "asr", world.entry("libri", "audio", url, "librispeech"))
+    assert [(row["text"], row["group"]) for row in rows] == [("ONE TWO", "libri:19"), ("THREE", "libri:20")]
+    where = "LibriSpeech/dev/19/198/19-198"
+    assert world.quarantine(tmp_path / "out") == [
+        (f"{where}-0001.flac", 0, "undecodable"),
+        (f"{where}-0002.flac", 0, "not_described"),
+        (f"{where}.trans.txt", 2, "missing_file"),
+        ("LibriSpeech/dev/20/7/20-7-0000.flac", 0, "not_described"),
+    ]
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_ljspeech(tmp_path: Path, container: str) -> None:
+    metadata = 'LJ-1|Dr. A|Doctor A\nLJ-2|as written|\nLJ-9|gone|gone\nLJ-3|, "quotes"|, "quotes"\n'
+    url = world.place(
+        tmp_path,
+        container,
+        {
+            "LJ/metadata.csv": metadata.encode(),
+            **{f"LJ/wavs/LJ-{n}.wav": clip(n) for n in (1, 2, 3, 4)},
+        },
+    )
+    rows = made(tmp_path, "audio", "tts", world.entry("lj", "audio", url, "ljspeech"))
+    assert [row["text"] for row in rows] == ["Doctor A", "as written", ', "quotes"']
+    assert sorted(world.quarantine(tmp_path / "out")) == [
+        ("LJ/metadata.csv", 2, "missing_file"),
+        ("LJ/wavs/LJ-4.wav", 0, "not_described"),
+    ]
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_imagefolder(tmp_path: Path, container: str) -> None:
+    contents = {
+        "train/cat/1.png": photo(1),
+        "train/dog/2.PNG": photo(2),
+        "0.png": photo(3),
+        "train/dog/notes.txt": b"x",
+    }
+    url = world.place(tmp_path, container, contents)
+    more = '[source.fields]\ncaption = "a photo of {class}"\ncategory = "{class}"\n[source.maps.class]\ncat = "a cat"'
+    rows = made(tmp_path, "image", "annotations", world.entry("photos", "image", url, "imagefolder", more))
+    assert [(row["text"], row["category"]) for row in rows] == [
+        ("a photo of a cat", "a cat"),
+        ("a photo of dog", "dog"),
+    ]
+    assert world.quarantine(tmp_path / "out") == [("0.png", 0, "missing_field")]
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_webdataset(tmp_path: Path, container: str) -> None:
+    """Groups of two and three members over several blocks; one without a picture, one without a text."""
+    contents: dict[str, bytes] = {}
+    for number in range(12):
+        contents[f"s/{number:02d}.jpg"] = photo(number, format_="JPEG")
+        contents[f"s/{number:02d}.json"] = b'{"by": {"name": "p%d"}, "what": "picture %d"}' % (number % 3, number)
+        if number % 2:
+            contents[f"s/{number:02d}.mask.png"] = photo(100 + number)
+    contents["s/90.json"] = b"{}"
+    contents["s/91.jpg"] = photo(91)
+    contents["s/92.jpg"], contents["s/92.json"] = photo(92), b"{"
+    url = world.place(tmp_path, container, contents)
+    more = 'group = "json.by.name"\n[source.fields]\ncaption = "{json.what}"'
+    rows = made(
+        tmp_path, "image", "annotations", world.entry("shots", "image", url, "webdataset", more, block_bytes=2048)
+    )
+    assert [row["text"] for row in rows] == [f"picture {n}" for n in range(12)]
+    assert [row["group"] for row in rows] == [f"shots:p{n % 3}" for n in range(12)]
+    assert sorted(world.quarantine(tmp_path / "out")) == [
+        ("s/90.json", 0, "missing_file"), ("s/91.jpg", 0, "missing_field"), ("s/92.jpg", 0, "bad_json"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_files_with_a_manifest(tmp_path: Path, container: str) -> None:
+    """As ESC-50 has it, below a folder of its own; two rows for one file."""
+    manifest = world.table_csv([
+        ["filename", "target", "label"], ["1.wav", "0", "dog"], ["2.wav", "1", "rain"], ["1.wav", "0", "a dog barks"],
+        ["9.wav", "3", "gone"], ["too", "few"],
+    ])  # fmt: skip
+    url = world.place(
+        tmp_path,
+        container,
+        {
+            **{f"ESC-50-master/audio/{n}.wav": clip(n) for n in (1, 2, 3)},
+            "ESC-50-master/LICENSE": b"text",
+            "ESC-50-master/meta/esc50.csv": manifest,
+        },
+    )
+    more = (
+        'manifest = "meta/esc50.csv"\npath = "audio/{filename}"\nspeech = false\n[source.fields]\n'
+        'text = "{label}"\n[source.maps.label]\nrain = "it rains"'
+    )
+    rows = made(tmp_path, "audio", "asr", world.entry("esc", "audio", url, "files", more))
+    assert [row["text"] for row in rows] == ["dog", "it rains"], "the second text of a clip is its duplicate"
+    where = "ESC-50-master/meta/esc50.csv"
+    assert sorted(world.quarantine(tmp_path / "out")) == [
+        ("ESC-50-master/audio/3.wav", 0, "not_described"), (where, 3, "missing_file"), (where, 4, "bad_csv"),
+    ]  # fmt: skip
+    assert world.index(tmp_path / "out", "tts") == []
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_files_with_a_pattern(tmp_path: Path, container: str) -> None:
+    contents = {f"free/recordings/{n}_ann_{n}.wav": clip(n) for n in range(3)} | {"free/recordings/other.wav": clip(9)}
+    url = world.place(tmp_path, container, contents)
+    more = (
+        "pattern = 'recordings/(?P<digit>\\d)_(?P<speaker>\\w+)_\\d+\\.wav'\ngroup = \"speaker\"\n"
+        '[source.fields]\ntext = "{digit}"\n[source.maps.digit]\n0 = "zero"'
+    )
+    rows = made(tmp_path, "audio", "asr", world.entry("digits", "audio", url, "files", more))
+    assert [(row["text"], row["group"]) for row in rows] == [(t, "digits:ann") for t in ("zero", "1", "2")]
+    assert world.quarantine(tmp_path / "out") == [("free/recordings/other.wav", 0, "not_described")]
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_table_of_paths(tmp_path: Path, container: str) -> None:
+    """Beside the table, in a folder or in an archive; paths that lead out are never followed."""
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(photo(77))
+    rows = [["file", "words"], ["1.png", "first"], ["sub/2.png", "second"], ["3.png", "gone"], ["../outside.png", "up"],
+            [str(outside), "absolute"]]  # fmt: skip
+    contents = {
+        "set/table.csv": world.table_csv(rows), "set/pics/1.png": photo(1), "set/pics/sub/2.png": photo(2),
+    }  # fmt: skip
+    url = world.place(tmp_path, container, contents)
+    more = '[source.fields]\nimage = "pics/{file}"\ncaption = "{words}"'
+    found = made(tmp_path, "image", "annotations", world.entry("paths", "image", url, "table", more))
+    assert [row["text"] for row in found] == ["first", "second"]
+    reasons = [reason for _, _, reason in world.quarantine(tmp_path / "out")]
+    assert reasons == ["missing_file", "unsafe_path", "missing_file"]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "struct", "path"])
+def test_a_parquet_of_media(tmp_path: Path, kind: str) -> None:
+    world.files(tmp_path, {f"clips/{n}.wav": clip(n) for n in range(9)})
+    cells: dict[str, list[object]] = {
+        "bytes": [clip(n) for n in range(9)],
+        "struct": [{"bytes": clip(n), "path": f"{n}.wav"} for n in range(8)] + [{"bytes": None, "path": "clips/8.wav"}],
+        "path": [f"clips/{n}.wav" for n in range(9)],
+    }
+    columns = {"sound": [*cells[kind], None], "words": [*(f"clip {n}" for n in range(9)), "nothing"]}
+    world.files(tmp_path, {"t.parquet": world.parquet(columns, 4)})
+    more = '[source.fields]\naudio = "sound"\ntext = "{words}"'
+    rows = made(tmp_path, "audio", "asr", world.entry("table", "audio", "t.parquet", "table", more))
+    assert [row["text"] for row in rows] == [f"clip {n}" for n in range(9)]
+    assert world.quarantine(tmp_path / "out") == [("", 9, "missing_field")]
+
+
+def test_a_folder_that_changes_is_refused_and_updated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = world.place(tmp_path, "folder", {"cat/1.png": photo(1), "dog/2.png": photo(2)})
+    catalog = world.catalog(tmp_path, world.entry("photos", "image", url, "imagefolder"))
+    out = tmp_path / "out"
+    assert world.prepare("image", out, catalog) == 0
+    world.files(tmp_path / "data", {"owl/3.png": photo(3)})
+    assert world.prepare("image", out, catalog) == 5
+    assert "photos: file data/: size: " in capsys.readouterr().err
+    assert world.prepare("image", out, catalog, "--update") == 0
+    assert [row["text"] for row in world.index(out, "annotations")] == ["cat", "dog", "owl"]
+    assert inprocess.omni("verify", out) == 0
+    assert len(list(out.glob("images/photos/*/*.jpg"))) == 3, "what nothing names any more is gone"
