@@ -69,14 +69,18 @@ def _run(argv: list[str]) -> int:
 def _look(arguments: argparse.Namespace, storage: Storage) -> int:
     """Commands on an output, for every modality that it has."""
 
+    modalities = every.prepared(storage)
+
     def look(modality: Modality) -> int:
+        if len(modalities) > 1:
+            print(f"{modality}:", flush=True)
         if arguments.command == "retry":
             return retry.retry(storage, modality, arguments.reason, arguments.address, arguments.workers)
         if arguments.command == "status":
             return status.show_status(storage, modality)
         return verify.report(storage, modality)
 
-    return every.each(every.prepared(storage), look)
+    return every.each(modalities, look)
 
 
 if __name__ == "__main__":

@@ -187,7 +187,7 @@ def _catalog(options: Options, synthetic_folder: str) -> Catalog:
             "--catalog FILE, or --dataset synthetic, which needs none"
         )
     if "synthetic" in options.datasets:
-        parts.append(synthetic_catalog(synthetic_folder))
+        parts.append(synthetic_catalog(synthetic_folder, options.modality))
     weights: dict[str, dict[str, float]] = {}
     for part in parts:
         weights |= part.category_weights

@@ -95,7 +95,7 @@ def prepare_again(
     try:
         asked = ask()  # the holder before us may have changed everything that was looked at
         if any(source.defined_in == BUILT_IN for source in asked.sources):
-            synthetic.write_raw_text(storage, SYNTHETIC_FOLDER)
+            synthetic.write_raw(storage, options.modality, SYNTHETIC_FOLDER)
         checked = _check(options, asked, storage)
         if options.reset:
             readable = {item.source.name for item in checked if not item.error}
@@ -133,9 +133,9 @@ def _check(options: Options, asked: Asked, storage: Storage) -> list[Checked]:
 def _dry_run(options: Options, storage: Storage) -> int:
     with tempfile.TemporaryDirectory() as folder:
         raw = f"{storage.uri}/{SYNTHETIC_FOLDER}"
-        if "synthetic" in options.datasets and not any(storage.list(SYNTHETIC_FOLDER)):
+        if "synthetic" in options.datasets and not synthetic.has_raw(storage, options.modality, SYNTHETIC_FOLDER):
             raw = f"{folder}/raw"
-            synthetic.write_raw_text(open_storage(folder), "raw")
+            synthetic.write_raw(open_storage(folder), options.modality, "raw")
         asked = what_is_asked(options, storage, raw)
         checked = check_sources(options.modality, asked.sources, storage)
         print(estimate.plan_text(storage, options, asked, checked))

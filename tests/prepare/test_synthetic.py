@@ -15,8 +15,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from omni_ray.catalog import CATEGORIES
-from omni_ray.prepare.synthetic import audio, image, synthetic_catalog, text, write_raw_text
+from omni_ray.catalog import CATEGORIES, Modality
+from omni_ray.prepare.synthetic import audio, has_raw, image, synthetic_catalog, text, write_raw, write_raw_text
 from omni_ray.prepare.synthetic.datasets import make_audio, make_images, make_text
 from omni_ray.prepare.synthetic.dice import Dice
 from omni_ray.prepare.synthetic.words import spoken
@@ -231,6 +231,21 @@ def test_catalog_names_the_raw_files_of_all_categories(raw: Path) -> None:
         assert (source.base / source.url[0]).is_file()
         assert source.license == "CC0-1.0" and source.defined_in == "built in"
     assert 2e6 < sum(len(data) for data in tree(raw).values()) < 4e6
+
+
+@pytest.mark.parametrize("modality", ["audio", "image"])
+def test_raw_media_are_the_same_every_time_and_of_all_categories(tmp_path: Path, modality: Modality) -> None:
+    storage = LocalStorage(tmp_path)
+    assert not has_raw(storage, modality, "one")
+    write_raw(storage, modality, "one")
+    write_raw(storage, modality, "two")
+    assert has_raw(storage, modality, "one")
+    made = tree(tmp_path / "one")
+    assert made == tree(tmp_path / "two")
+    sources = synthetic_catalog(str(tmp_path / "one"), modality).of(modality)
+    assert [source.category for source in sources] == list(CATEGORIES[modality])
+    assert sorted(url for source in sources for url in source.url) == sorted(made)
+    assert 2e6 < sum(map(len, made.values())) < 12e6
 
 
 def test_documents_have_long_short_repeated_and_undecodable_ones(raw: Path) -> None:

@@ -7,7 +7,7 @@ from typing import BinaryIO, NamedTuple
 from fsspec.utils import glob_translate
 
 from omni_ray.catalog import Source
-from omni_ray.errors import CatalogError, NotStored, SourceFailed, StorageError, UsageError
+from omni_ray.errors import CatalogError, NotInThisVersion, NotStored, SourceFailed, StorageError, UsageError
 from omni_ray.prepare.records import InputFile
 
 SCHEME = "s3://"
@@ -41,6 +41,11 @@ def check_url(source: Source, url: str) -> None:
         glob_translate(key)
     except (UsageError, ValueError) as error:
         raise CatalogError(f"{where}: {error}") from None
+    if source.modality != "text" and url.endswith("/"):
+        raise NotInThisVersion(
+            f"{where}: {url}: folders of sounds and pictures are read from local and shared folders in this version; "
+            "pack them as tar or zip, or give a table of their paths"
+        )
     if not key:
         raise CatalogError(f"{where}: {url}: names a bucket; name the objects in it, as s3://bucket/folder/*.parquet")
 

@@ -1,7 +1,7 @@
 """The raw files of the synthetic text sources: four layouts, with the flaws that downloaded data has.
 
 Each file holds repeated records, records that a rule drops and a few that cannot be decoded, so that a run over them
-shows every outcome. `synthetic_catalog` describes them as any catalog would.
+shows every outcome. `text_sources` describes them as any catalog would.
 """
 
 import csv
@@ -41,7 +41,12 @@ def write_raw_text(storage: Storage, prefix: str, seed: int = 0) -> None:
             storage.create(key, build(seed))
 
 
-def synthetic_catalog(folder: str, seed: int = 0) -> Catalog:
+def text_keys(prefix: str, seed: int = 0) -> list[str]:
+    """The raw files below the folder `prefix`."""
+    return [f"{prefix}/{_file(name, seed)}" for name in _FILES]
+
+
+def text_sources(folder: str, seed: int = 0) -> Catalog:
     """The four sources over the raw files in `folder` (a path or s3://), one for each category of text."""
     dialogue, worked = "{dialogue}", "Question: {question} Answer: {answer}"
     return Catalog(

@@ -164,3 +164,24 @@ def test_all_modalities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert cli.main(["prepare", "--out", str(out), "--catalog", str(catalog), "--dataset", "nobody"]) == 2
     assert inprocess.omni("retry", out, "--reason", "unknown_format") == 0
     assert inprocess.omni("retry", out, "--reason", "no_such") == 2
+
+
+def test_the_built_in_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every layout and every outcome, without a catalog."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["prepare", "audio", "--dataset", "synthetic", "--dry-run"]) == 0
+    assert not (tmp_path / "data").exists()
+    for modality in MODALITIES:
+        assert cli.main(["prepare", modality, "--dataset", "synthetic"]) == 0
+    capsys.readouterr()
+    assert cli.main(["verify"]) == 0
+    shown = capsys.readouterr().out
+    assert "synthetic_environmental: 40 records in = 38 kept + 1 dropped + 1 quarantined" in shown
+    assert "synthetic_domain: 60 records in = 58 kept + 0 dropped + 2 quarantined" in shown
+    assert len(world.index(tmp_path / "data", "asr")) == 57 + 57 + 37
+    assert len(world.index(tmp_path / "data", "tts")) == 57 + 57
+    assert len(world.index(tmp_path / "data", "annotations")) == 4 * 58 + 57
+    (row, *_) = world.index(tmp_path / "data", "asr")
+    assert str(row["group"]).startswith("synthetic_general:"), "the speaker"

@@ -1,0 +1,25 @@
+"""Prepare sound with the original's options: combining is asked for with --combine."""
+
+import argparse
+import sys
+
+from omni_ray.entry import guarded
+from omni_ray.prepare.command import prepare
+from omni_ray.prepare.options import add_arguments, to_options
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_arguments(parser)
+    parser.add_argument(
+        "--combine",
+        action="store_true",
+        help="write audio/production_asr.csv and audio/production_tts.csv from all datasets",
+    )
+    arguments = parser.parse_args()
+    command = f"download_production_audio.py --out {arguments.out}"
+    return guarded(lambda: prepare(to_options(arguments, "audio", combine=arguments.combine, command=command)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
