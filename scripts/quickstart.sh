@@ -7,13 +7,13 @@ out="${1:-data}"
 source "$(dirname "$0")/_environment.sh"
 environment
 
-python -m omni_ray.prepare text --dataset synthetic --out "$out"
+python -m omni_ray.prepare all --dataset synthetic --out "$out"
 omni-ray verify --out "$out"
 
 echo
 echo "Made:"
-wc -lc "$out"/text/production_corpus.txt
-ls -l "$out"/text/production_corpus.index.parquet
+wc -lc "$out"/text/production_corpus.txt "$out"/audio/production_asr.csv "$out"/audio/production_tts.csv \
+    "$out"/images/production_annotations.json
 
 echo
 echo "Schedules for these data (in a copy of configs/, which stays as it is):"

@@ -226,3 +226,45 @@ def test_a_file_that_is_synced_while_it_grows_is_whole(tmp_path: Path, monkeypat
     writer.commit()
     writer.abort()
     assert storage.read("grown") == storage.read("source", 3, 990) * 50
+
+
+def test_many_files_appear_together(storage: LocalStorage) -> None:
+    """Over what is there already too; what is in the way of none of them stays."""
+    storage.put("top/a/1", b"old")
+    storage.put("top/a/other", b"")
+    contents = {f"top/{folder}/{number}": b"%d" % number for folder in "ab" for number in range(9)}
+    many = storage.staged_many(contents, "top")
+    assert storage.read("top/a/1") == b"old"
+    assert not storage.exists("top/b/1")
+    many.commit()
+    many.abort()
+    assert names(storage) == sorted([*contents, "top/a/other"])
+    assert all(storage.read(key) == data for key, data in contents.items())
+
+
+def test_many_files_that_are_given_up_leave_nothing(storage: LocalStorage) -> None:
+    storage.staged_many({"top/a": b"1", "top/b/c": b"2"}, "top").abort()
+    assert names(storage) == []
+
+
+def test_many_files_of_a_run_that_lost_its_lease_stay_unseen(storage: LocalStorage) -> None:
+    def lost() -> None:
+        raise LeaseLost("another run took over")
+
+    many = storage.fenced(lost).staged_many({"top/a": b"1"}, "top")
+    with pytest.raises(LeaseLost):
+        many.commit()
+    many.abort()
+    assert names(storage) == []
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_sweep_removes_many_files_that_were_never_committed(storage: LocalStorage, deep: bool) -> None:
+    storage.put("top/a/1", b"")
+    storage.staged_many({"top/a/2": b"2", "top/b/3": b"3"}, "top")
+    inner = storage.writer("top/a/4")
+    assert storage.sweep("top", only=[], deep=deep) == (2 if deep else 1)
+    inner.abort()
+    assert names(storage) == ["top/a/1"]
+    assert list(storage.folders("top")) == ["a"]
+    assert list(storage.folders("nowhere")) == []

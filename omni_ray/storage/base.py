@@ -4,12 +4,14 @@ import copy
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple, Self
 
 from omni_ray.errors import StorageError
 
 TEMP_PREFIX = ".tmp-"
+AT_ONCE = 16  # requests for small objects
 _TEMPORARY = re.compile(rf"{re.escape(TEMP_PREFIX)}[0-9a-f]{{12}}-.+", re.DOTALL)
 
 
@@ -254,8 +256,9 @@ class _Many(Staged):
         self._writers = writers
 
     def commit(self) -> None:
-        for writer in self._writers:
-            writer.commit()
+        with ThreadPoolExecutor(AT_ONCE) as pool:  # each is a request that is mostly waited for
+            for done in [pool.submit(writer.commit) for writer in self._writers]:
+                done.result()
 
     def abort(self) -> None:
         for writer in self._writers:

@@ -149,7 +149,8 @@ def webdataset_sample(
     for ending in sorted(names & group.keys()):
         member = group[ending]
         if member.refused or member.size > MAX_RECORD_BYTES:
-            yield Bad(found.label, 0, "record_too_large", f"{member.name}: {member.refused or 'too large for a text'}")
+            reason, _, words = (member.refused or f"record_too_large: {member.size} bytes of text").partition(": ")
+            yield Bad(found.label, 0, reason, f"{member.name}: {words}")
             return
         try:
             text = read(member).decode(source.encoding)

@@ -200,16 +200,26 @@ class Shelf:
     def _of_group(self, position: int, member: Member) -> Iterator[Raw | Bad]:
         """A webdataset sample is what lies beside each other under one name up to its first dot; it belongs to where
         its first member lies."""
-        key, _ = labels.webdataset_name(member.name)
-        if position and labels.webdataset_name(self._members[position - 1].name)[0] == key:
-            return
+        key = labels.webdataset_name(member.name)[0]
+        start = position
+        while start and labels.webdataset_name(self._members[start - 1].name)[0] == key:
+            start -= 1
+        while start < position:  # the same key may come again at once, as another sample
+            start += len(self._group(start, key))
+        if start == position:
+            yield from labels.webdataset_sample(
+                self._source, member, self._group(position, key), self._read, self._media
+            )
+
+    def _group(self, position: int, key: str) -> dict[str, Member]:
+        """The members from `position` on that are one sample, by ending."""
         group: dict[str, Member] = {}
-        for other in self._members[position:]:
-            name, ending = labels.webdataset_name(other.name)
+        for number in range(position, len(self._members)):
+            name, ending = labels.webdataset_name(self._members[number].name)
             if name != key or ending in group:
                 break
-            group[ending] = other
-        yield from labels.webdataset_sample(self._source, member, group, self._read, self._media)
+            group[ending] = self._members[number]
+        return group
 
 
 def _plain(name: str) -> str:

@@ -1,5 +1,7 @@
 """What each reader makes of each layout: what comes in, in which order, with which text, and what is quarantined."""
 
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,22 @@ def test_webdataset(tmp_path: Path, container: str) -> None:
     assert sorted(world.quarantine(tmp_path / "out")) == [
         ("s/90.json", 0, "missing_file"), ("s/91.jpg", 0, "missing_field"), ("s/92.jpg", 0, "bad_json"),
     ]  # fmt: skip
+
+
+def test_samples_of_one_key_that_follow_each_other(tmp_path: Path) -> None:
+    """As in shards that were written one behind the other; each is a sample, whichever block it lies in."""
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as archive:
+        for number in range(5):
+            for ending, data in (("jpg", photo(number)), ("txt", b"picture %d" % number)):
+                member = tarfile.TarInfo(f"same.{ending}")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    world.files(tmp_path, {"s.tar": sink.getvalue()})
+    entry = world.entry("s", "image", "s.tar", "webdataset", block_bytes=1024)
+    rows = made(tmp_path, "image", "annotations", entry)
+    assert [row["text"] for row in rows] == [f"picture {n}" for n in range(5)]
+    assert len({row["key"] for row in rows}) == 5
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
