@@ -81,25 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take the named datasets' source files as they are now; only what changed is prepared again",
     )
     parser.add_argument("--dry-run", action="store_true", help="show the whole plan with estimated sizes; do nothing")
-    parser.add_argument(
-        "--layout",
-        choices=("files", "tar"),
-        default="files",
-        help="media one by one, or one tar for each segment of a block (text has no media; default: files)",
-    )
-    parser.add_argument(
-        "--audio-format", choices=("flac", "wav"), default="flac", help="of the clips that are written (default: flac)"
-    )
-    parser.add_argument(
-        "--image-size",
-        type=_side,
-        default=DEFAULT_SIDE,
-        metavar="PIXELS",
-        help=f"shorter side, and side of the centre crop (default: {DEFAULT_SIDE})",
-    )
-    parser.add_argument(
-        "--keep-original", action="store_true", help="keep pictures as they are, neither resized nor cut"
-    )
+    _add_media_arguments(parser)
     parser.add_argument(
         "--dedup",
         choices=("exact", "none"),
@@ -119,6 +101,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "local one; or the one named",
     )
     parser.add_argument("--workers", type=positive, metavar="N", help="CPUs of a local cluster (default: all)")
+
+
+def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
+    """How sounds and pictures are written."""
+    parser.add_argument(
+        "--layout",
+        choices=("files", "tar"),
+        default="files",
+        help="media one by one, or one tar for each segment of a block (text has no media; default: files)",
+    )
+    parser.add_argument(
+        "--audio-format", choices=("flac", "wav"), default="flac", help="of the clips that are written (default: flac)"
+    )
+    parser.add_argument(
+        "--image-size",
+        type=_side,
+        default=DEFAULT_SIDE,
+        metavar="PIXELS",
+        help=f"shorter side, and side of the centre crop (default: {DEFAULT_SIDE})",
+    )
+    parser.add_argument(
+        "--keep-original", action="store_true", help="keep pictures as they are, neither resized nor cut"
+    )
 
 
 def modalities_of(name: str) -> tuple[Modality, ...]:

@@ -40,12 +40,12 @@ def prepare(out: Path, catalog: Path, *arguments: str) -> int:
     return cli.main(["prepare", "text", "--out", str(out), "--catalog", str(catalog), *arguments])
 
 
-def omni(name: str, out: Path, *arguments: str) -> int:
+def omni(name: str, out: Path | str, *arguments: str) -> int:
     """An `omni-ray` command on `out`; the exit code."""
     return cli.main([name, *arguments, "--out", str(out)])
 
 
-def killed(out: Path, at: str, *arguments: str) -> None:
+def killed(out: Path | str, at: str, *arguments: str) -> None:
     """Run a command that is to be killed at a point of the crash table."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.prepare.inprocess", *arguments, "--out", str(out)], cwd=ROOT, timeout=240,

@@ -97,7 +97,7 @@ def catalog(folder: Path, *entries: str) -> Path:
     return folder / "catalog.toml"
 
 
-def prepare(modality: str, out: Path, catalog: Path, *arguments: str) -> int:
+def prepare(modality: str, out: Path | str, catalog: Path, *arguments: str) -> int:
     return cli.main(["prepare", modality, "--out", str(out), "--catalog", str(catalog), *arguments])
 
 

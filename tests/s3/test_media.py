@@ -1,0 +1,69 @@
+"""Sounds and pictures in and out of s3://: killed, they end as undisturbed runs do, and lists lead to what they name."""
+
+import csv
+import io
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from omni_ray.storage.s3 import S3Storage
+from tests.prepare import inprocess
+from tests.prepare.conftest import no_ray
+from tests.prepare.media import world
+from tests.s3.conftest import BUCKET, upload_folder
+from tests.s3.proxy import Proxy
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_ray")]
+OUT = f"s3://{BUCKET}/out"
+__all__ = ["no_ray"]
+
+
+def products() -> dict[str, str]:
+    storage = S3Storage(OUT)
+    keys = [stat.key for stat in storage.list("") if not stat.key.startswith(".omni_ray/")]
+    return {key: sha256(storage.read(key)).hexdigest() for key in keys}
+
+
+@pytest.mark.parametrize(("modality", "layout"), [("audio", "files"), ("image", "tar")])
+def test_three_kills(proxy: Proxy, tmp_path: Path, modality: str, layout: str) -> None:
+    catalog = world.small(tmp_path / "in", modality, 12)
+    upload_folder(tmp_path / "in", "in")
+    catalog.write_text(catalog.read_text().replace('url = "', f'url = "s3://{BUCKET}/in/'))
+    assert world.prepare(modality, OUT, catalog, "--layout", layout) == 0
+    assert inprocess.omni("verify", OUT) == 0
+    expected = products()
+    S3Storage(OUT).delete_tree("")
+    for point in ("decoding@2", "committing@2", "publishing"):
+        inprocess.killed(OUT, point, "prepare", modality, "--catalog", str(catalog), "--layout", layout)
+    assert products() != expected
+    assert world.prepare(modality, OUT, catalog, "--layout", layout) == 0
+    assert products() == expected
+    assert inprocess.omni("verify", OUT) == 0
+
+
+def test_a_wav_is_a_uri(proxy: Proxy, tmp_path: Path) -> None:
+    assert world.prepare("audio", OUT, world.small(tmp_path / "in", "audio", 12)) == 0
+    assert world.prepare("image", OUT, world.small(tmp_path / "in", "image", 12)) == 0
+    storage = S3Storage(OUT)
+    rows = list(csv.DictReader(io.StringIO(storage.read("audio/production_asr.csv").decode(), newline="")))
+    assert rows
+    assert all(storage.read(row["wav"].removeprefix(f"{OUT}/")).startswith(b"fLaC") for row in rows)
+    entries = json.loads(storage.read("images/production_annotations.json"))
+    assert all(storage.read(f"images/{entry['image']}").startswith(b"\xff\xd8") for entry in entries)
+
+
+def test_a_table_of_paths_and_a_folder(proxy: Proxy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [["file", "words"], ["1.png", "first"], ["9.png", "gone"]]
+    world.files(tmp_path / "in", {"t.csv": world.table_csv(rows), "pics/1.png": world.photo(1)})
+    upload_folder(tmp_path / "in", "in")
+    more = '[source.fields]\nimage = "pics/{file}"\ncaption = "{words}"'
+    entry = world.entry("paths", "image", f"s3://{BUCKET}/in/t.csv", "table", more)
+    assert world.prepare("image", OUT, world.catalog(tmp_path, entry)) == 0
+    assert inprocess.omni("verify", OUT) == 0
+    entries = json.loads(S3Storage(OUT).read("images/production_annotations.json"))
+    assert [entry["caption"] for entry in entries] == ["first"]
+    entry = world.entry("photos", "image", f"s3://{BUCKET}/in/pics/", "imagefolder")
+    assert world.prepare("image", f"{OUT}2", world.catalog(tmp_path, entry)) == 5
+    assert "pack them as tar or zip" in capsys.readouterr().err
