@@ -1,4 +1,4 @@
-"""Sounds and pictures in and out of s3://: killed, they end as undisturbed runs do, and lists lead to what they name."""
+"""Sounds and pictures in and out of s3://: killed runs end as undisturbed ones do, and lists lead to what they name."""
 
 import csv
 import io
