@@ -1,0 +1,40 @@
+"""Scaling with an antialiasing bicubic filter: with SIMD where there is a wheel of it, else with Pillow, four times
+slower. They differ by one level of 255 here and there, so the name of the one that is used belongs to the settings."""
+
+from typing import NamedTuple
+
+from PIL import Image
+
+from omni_ray.prepare.transforms.image_decode import Pixels
+
+try:
+    import cykooz_resizer as simd
+except ImportError:  # no wheel for this platform (Linux on ARM); pyproject.toml does not ask for it there
+    simd = None
+
+RESIZER = "pillow" if simd is None else "simd"
+
+
+class Box(NamedTuple):
+    """Of a picture, in pixels from its left upper corner; edges may lie inside pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def resized(pixels: Pixels, box: Box, size: int) -> Image.Image:
+    """What lies in `box` (of the picture at full size) as `size x size` pixels, in the mode of `pixels`."""
+    box = Box(*(edge / pixels.scale for edge in box))
+    if simd is None:
+        return pixels.image().resize((size, size), Image.Resampling.BICUBIC, box=box)
+    kind = {"L": simd.PixelType.U8, "RGB": simd.PixelType.U8x3, "RGBA": simd.PixelType.U8x4}[pixels.mode]
+    source = simd.ImageData(pixels.columns, pixels.rows, kind, pixels.data)
+    target = simd.ImageData(size, size, kind)
+    options = simd.ResizeOptions(
+        resize_alg=simd.ResizeAlg.convolution(simd.FilterType.catmull_rom),
+        crop_box=simd.CropBox(box.left, box.top, box.right - box.left, box.bottom - box.top),
+    )
+    simd.Resizer().resize(source, target, options)
+    return Image.frombytes(pixels.mode, (size, size), target.get_buffer())
