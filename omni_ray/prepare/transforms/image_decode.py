@@ -21,7 +21,7 @@ from omni_ray.prepare.records import Unusable
 MAX_DECODE_BYTES = 640 << 20  # that decoding one picture may take, as estimated from its header
 # Bytes a pixel at the largest: Pillow's own copies, those of its decoder, and ours. Measured; a test holds them to it.
 _BYTES_PER_PIXEL = {"JPEG": 16, "PNG": 16, "GIF": 16, "BMP": 16, "TIFF": 20}
-_OTHER_BYTES_PER_PIXEL = 28  # WebP, AVIF and JPEG 2000 decode into several whole pictures
+_OTHER_BYTES_PER_PIXEL = 24  # WebP, AVIF and JPEG 2000 decode into several whole pictures
 # Ghostscript would run what is in an EPS; the others need libraries that are not there.
 _REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 _JPEG_MAGIC = b"\xff\xd8\xff"
@@ -99,18 +99,20 @@ def decode(data: bytes, enough: int = 0) -> Pixels | Unusable:
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - decoders raise anything over a damaged file; it goes into the quarantine
-        words = f"{type(error).__name__}: {error}"[:200]
+        words = f"cannot be decoded: {str(error)[:200] or type(error).__name__}"
         return Unusable("truncated" if "truncated" in words.lower() else "damaged", words)
 
 
 def _jpeg(data: bytes, enough: int) -> Pixels | Unusable:
     with JpegImageFile(io.BytesIO(data)) as header:
         width, height = header.size
+        turn = _orientation(header)
         fraction = min(width, height) // enough if enough else 1
         scale = next((scale for scale in (8, 4, 2) if fraction >= scale), 1)
+        if turn and (width % scale or height % scale):
+            scale = 1  # the part of a pixel at the right or the bottom would come to lie on another side
         if excess := _excess(width * height, _jpeg_bytes(header, scale)):
             return excess
-        turn = _orientation(header)
         mode: Mode = "L" if header.mode == "L" else "RGB"
         array = _turbo(data, header, scale) if header.mode == mode else None
         if array is not None and not turn:
@@ -214,8 +216,10 @@ def _stretched(image: Image.Image) -> Image.Image:
         raise ValueError("some pixels are not numbers")
     if image.mode == "I" and low >= 0 and high <= 0xFFFF:
         return Image.fromarray((values >> 8).astype(np.uint8))
-    scaled = (values - np.float32(low)) * np.float32(255 / ((high - low) or 1))
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+    scaled = values.astype(np.float32)
+    scaled -= np.float32(low)
+    scaled *= np.float32(255 / ((high - low) or 1))
+    return Image.fromarray(np.rint(scaled, out=scaled).astype(np.uint8))
 
 
 def _by_profile(image: Image.Image) -> Image.Image:
