@@ -5,7 +5,7 @@ rules allow and never on what a header or a compressed stream claims.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -24,12 +24,13 @@ Float = NDArray[np.float32]
 OUTPUT_VERSION = 1  # raised with any change that gives other bytes for the same clip
 SAMPLE_RATE = 16_000  # Hz
 RATES = (8_000, 192_000)  # Hz, the lowest and the highest that is read
-BLOCK_SAMPLES = 1 << 17  # of all channels, decoded at a time: half a megabyte
+BLOCK_SAMPLES = 1 << 16  # of all channels, decoded at a time: what fits the cache of a core
 LARGEST = 2.0**32  # a sample beyond is none; floats that hold integers are clipped, not refused
 FULL_SCALE = 32768.0
 # The largest sample that a format has; anything else has at least 32767 of 32768.
 _RAILS = {"PCM_U8": 127 / 128, "PCM_S8": 127 / 128, "ULAW": 32124 / 32768, "ALAW": 32256 / 32768}
 _RAIL = 32767 / 32768
+_UNKNOWN = (1 << 63) - 1  # libsndfile's number of samples for a stream that does not tell (SF_COUNT_MAX)
 
 
 class Heard(NamedTuple):
@@ -37,7 +38,6 @@ class Heard(NamedTuple):
 
     samples: NDArray[np.int16]
     seconds: float  # of the clip as published
-    peak: float  # of what is written, 1 is full scale
     clipped: float  # share of the published samples that are at the largest value of their format
 
 
@@ -49,10 +49,11 @@ class AudioTransform:
         self._format = audio_format
         self._min_seconds = float(rules["min_seconds"])
         self._max_seconds = float(rules["max_seconds"])
-        self._min_peak = 10 ** (float(rules["min_peak_dbfs"]) / 20)
+        self._min_peak = FULL_SCALE * 10 ** (float(rules["min_peak_dbfs"]) / 20)
         self._max_clipped = float(rules["max_clipped"])
         self._require_text = bool(rules["require_text"])
         self._buffer = np.empty(BLOCK_SAMPLES, np.float32)
+        self._resampler: tuple[int, soxr.ResampleStream] | None = None  # of the last rate: making one takes a while
 
     def settings(self) -> dict[str, Any]:
         """What, besides the source's own settings, can change the bytes of a clip."""
@@ -76,7 +77,7 @@ class AudioTransform:
             return Drop("min_seconds")
         if heard.clipped > self._max_clipped:
             return Drop("max_clipped")
-        if heard.peak < self._min_peak:
+        if max(int(heard.samples.max()), -int(heard.samples.min())) < self._min_peak:
             return Drop("min_peak_dbfs")
         return MediaSample(
             encode(heard.samples, self._format), f".{self._format}", transcript, len(heard.samples) / SAMPLE_RATE
@@ -85,27 +86,39 @@ class AudioTransform:
     def _hear(self, data: bytes) -> Heard | None:
         """Decode a clip; None for one that is longer than the rules allow, of which no more is decoded than that."""
         with _opened(data) as clip:
-            rate = clip.samplerate
+            rate, promised = clip.samplerate, clip.frames
             if not RATES[0] <= rate <= RATES[1]:
                 raise BadClip("unsupported_rate", f"{rate} Hz; {RATES[0]} to {RATES[1]} Hz are read")
-            if clip.frames != _UNKNOWN_LENGTH and clip.frames / rate > self._max_seconds:
+            if promised != _UNKNOWN and promised / rate > self._max_seconds:
                 return None
-            level = _Level(_RAILS.get(clip.subtype, _RAIL))
-            writer = _Writer(rate)
+            level, resampled = _Level(clip.subtype), self._resampled(rate)
+            parts: list[NDArray[np.int16]] = []
             frames = 0
-            for block in _blocks(clip, self._buffer):
+            while frames < promised:
+                block = _read(clip, self._buffer, promised - frames)
                 frames += len(block)
                 if frames / rate > self._max_seconds:
                     return None
-                level.add(block)
-                writer.add(mixed_down(block))
-            if clip.frames not in (frames, _UNKNOWN_LENGTH):
-                raise BadClip("truncated", f"its header tells of {clip.frames} samples, and {frames} can be decoded")
-        samples = writer.finish()
-        return Heard(samples, frames / rate, writer.peak, level.clipped)
+                if len(block):
+                    level.add(block)
+                last = frames == promised or not len(block)
+                parts.append(rounded(resampled(mixed_down(block), last)))
+                if not len(block):
+                    break
+        if promised not in (frames, _UNKNOWN):
+            raise BadClip("truncated", f"its header tells of {promised} samples, and {frames} can be decoded")
+        samples = np.concatenate(parts) if parts else np.empty(0, np.int16)
+        return Heard(samples, frames / rate, level.clipped)
 
-
-_UNKNOWN_LENGTH = (1 << 63) - 1  # libsndfile's SF_COUNT_MAX
+    def _resampled(self, rate: int) -> Callable[[Float, bool], Float]:
+        """What takes the mono samples of one clip in turn, with whether they are its last, and gives them at
+        SAMPLE_RATE."""
+        if rate == SAMPLE_RATE:
+            return lambda mono, last: mono
+        if self._resampler is None or self._resampler[0] != rate:
+            self._resampler = rate, soxr.ResampleStream(rate, SAMPLE_RATE, 1, "float32", "HQ")
+        self._resampler[1].clear()
+        return self._resampler[1].resample_chunk  # type: ignore[no-any-return]
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]
@@ -122,31 +135,24 @@ def _opened(data: bytes) -> _Stream:
         raise _refusal(error) from error
 
 
+def _read(clip: _Stream, buffer: Float, most: int) -> Float:
+    """The next samples `[frames, channels]`, `most` frames or what `buffer` has room for; they lie in it."""
+    frames = min(max(1, len(buffer) // clip.channels), most)
+    try:
+        return clip.read(out=buffer[: frames * clip.channels].reshape(frames, clip.channels))  # type: ignore[no-any-return]
+    except soundfile.LibsndfileError as error:
+        raise _refusal(error) from error
+
+
 def _refusal(error: Any) -> BadClip:
     return BadClip("corrupt", error.error_string)
-
-
-def _blocks(clip: _Stream, buffer: Float) -> Iterator[Float]:
-    """The samples `[frames, channels]` in turn, as many as the header tells of; each block holds until the next."""
-    frames = max(1, len(buffer) // clip.channels)
-    room = buffer[: frames * clip.channels].reshape(frames, clip.channels)
-    left = clip.frames
-    while left:
-        try:
-            block = clip.read(out=room[:left])
-        except soundfile.LibsndfileError as error:
-            raise _refusal(error) from error
-        if not len(block):
-            return
-        left -= len(block)
-        yield block
 
 
 class _Level:
     """Counts clipped samples, and finds those that are no numbers."""
 
-    def __init__(self, rail: float) -> None:
-        self._rail = np.float32(rail)
+    def __init__(self, subtype: str) -> None:
+        self._rail = _RAILS.get(subtype, _RAIL)
         self._samples = 0
         self._clipped = 0
 
@@ -163,28 +169,6 @@ class _Level:
     @property
     def clipped(self) -> float:
         return self._clipped / max(self._samples, 1)
-
-
-class _Writer:
-    """Resamples a stream of mono samples and rounds it to 16 bits."""
-
-    def __init__(self, rate: int) -> None:
-        self._resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, "float32", "HQ")
-        self._parts: list[NDArray[np.int16]] = []
-        self.peak = 0.0
-
-    def add(self, mono: Float) -> None:
-        self._keep(mono if self._resampler is None else self._resampler.resample_chunk(mono))
-
-    def finish(self) -> NDArray[np.int16]:
-        if self._resampler is not None:
-            self._keep(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))
-        return np.concatenate(self._parts) if self._parts else np.empty(0, np.int16)
-
-    def _keep(self, samples: Float) -> None:
-        if len(samples):
-            self.peak = max(self.peak, float(samples.max()), -float(samples.min()))
-            self._parts.append(rounded(samples))
 
 
 def mixed_down(block: Float) -> Float:
