@@ -30,6 +30,8 @@ FULL_SCALE = 32768.0
 # The largest sample that a format has; anything else has at least 32767 of 32768.
 _RAILS = {"PCM_U8": 127 / 128, "PCM_S8": 127 / 128, "ULAW": 32124 / 32768, "ALAW": 32256 / 32768}
 _RAIL = 32767 / 32768
+_NO_MEMORY = 17  # errors of libsndfile (sf_error_number)
+_UNIMPLEMENTED = (4, 18)
 _UNKNOWN = (1 << 63) - 1  # libsndfile's number of samples for a stream that does not tell (SF_COUNT_MAX)
 
 
@@ -144,8 +146,11 @@ def _read(clip: _Stream, buffer: Float, most: int) -> Float:
         raise _refusal(error) from error
 
 
-def _refusal(error: Any) -> BadClip:
-    return BadClip("corrupt", error.error_string)
+def _refusal(error: Any) -> Exception:
+    """What an error of libsndfile means for the clip."""
+    if error.code == _NO_MEMORY:
+        return MemoryError(error.error_string)
+    return BadClip("unknown_format" if error.code in _UNIMPLEMENTED else "corrupt", error.error_string)
 
 
 class _Level:

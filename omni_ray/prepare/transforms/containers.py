@@ -12,8 +12,7 @@ from collections.abc import Callable
 
 from omni_ray.prepare.transforms import mpeg
 
-_UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)  # written by encoders that could not go back to the header
-_UNKNOWN_FROM = 0x7FFFF000  # what SoX and others write for the same reason lies above it, and no clip is that long
+_UNKNOWN_FROM = 0x7FFFF000  # encoders that cannot go back to the header write a size from here on; no clip is that long
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _PADDING = 1 << 16  # zeros that may lie between a tag and the first frame
 _LAST_PAGE = 4  # flag of an Ogg page
@@ -43,16 +42,19 @@ def checked(data: bytes) -> bytes:
 
 def _riff(data: bytes) -> bytes:
     order = ">" if data[:4] == b"RIFX" else "<"
-    long_size = None
+    long_size = None  # in RF64
     at = 12
     while at + 8 <= len(data):
         kind, size = data[at : at + 4], _number(f"{order}I", data, at + 4)
         if kind == b"ds64" and at + 24 <= len(data):
             long_size = _number("<Q", data, at + 16)
         if kind == b"data":
+            if size == 0 and _number(f"{order}I", data, 4) <= at:
+                # never finished: the file ends, if it is believed, where the samples begin
+                return data[: at + 4] + struct.pack(f"{order}I", len(data) - at - 8) + data[at + 8 :]
             if size == 0xFFFFFFFF and long_size is not None:
                 _need(data, at + 8 + long_size)
-            elif size < _UNKNOWN_FROM and size:
+            elif size < _UNKNOWN_FROM:
                 _need(data, at + 8 + size)
             return data
         at += 8 + size + size % 2
@@ -74,14 +76,14 @@ def _au(data: bytes) -> bytes:
     if len(data) < 24:
         raise BadClip("truncated", f"the file ends inside its header, after {len(data)} bytes")
     start, size = struct.unpack_from(">II" if data[:4] == b".snd" else "<II", data, 4)
-    if size not in _UNKNOWN_SIZES:
+    if size < _UNKNOWN_FROM:
         _need(data, start + size)
     return data
 
 
 def _ogg(data: bytes) -> bytes:
     """Walk the pages up to the one that says it is the last."""
-    at, serial, ended = 0, None, False
+    at, serial, number, ended = 0, None, 0, False
     while data[at : at + 4] == b"OggS":
         head = at + 27
         if head > len(data) or (body := head + data[head - 1]) > len(data):
@@ -93,7 +95,10 @@ def _ogg(data: bytes) -> bytes:
             raise BadClip("several_streams", f"another Ogg stream begins at byte {at}; store one stream a file")
         if _checksum(data, at, end) != _number("<I", data, at + 22):
             raise BadClip("corrupt", f"the checksum of the Ogg page at byte {at} does not fit its content")
-        serial, ended, at = _number("<I", data, at + 14), bool(data[at + 5] & _LAST_PAGE), end
+        if serial is not None and _number("<I", data, at + 18) != number + 1:
+            raise BadClip("corrupt", f"an Ogg page is missing before byte {at}")
+        serial, number, ended = *struct.unpack_from("<II", data, at + 14), bool(data[at + 5] & _LAST_PAGE)
+        at = end
     if not ended:
         raise BadClip("truncated", f"no whole Ogg page after byte {at}, and none before it is the last of the stream")
     return data
