@@ -93,6 +93,8 @@ class AudioTransform:
                 raise BadClip("unsupported_rate", f"{rate} Hz; {RATES[0]} to {RATES[1]} Hz are read")
             if promised != _UNKNOWN and promised / rate > self._max_seconds:
                 return None
+            if not promised and clip.format == "OGG":  # as libsndfile opens one whose second or third header is damaged
+                raise BadClip("corrupt", "no sample of it can be decoded")
             level, resampled = _Level(clip.subtype), self._resampled(rate)
             parts: list[NDArray[np.int16]] = []
             frames = 0
