@@ -278,6 +278,7 @@ def _samples() -> Makers:
         "whisper.wav": lambda: Hostile(encoded(tone(level=0.0009), subtype="FLOAT"), dropped="min_peak_dbfs"),
         "opposed-channels.wav": lambda: Hostile(encoded(opposed), dropped="min_peak_dbfs"),
         "ultrasound.wav": lambda: Hostile(encoded(ultrasound, 48_000), dropped="min_peak_dbfs"),
+        "below-zero.wav": lambda: Hostile(encoded(-np.abs(tone()))),
         "clipped.wav": lambda: Hostile(encoded(square), dropped="max_clipped"),
         "clipped-8-bit.wav": lambda: Hostile(encoded(square, subtype="PCM_U8"), dropped="max_clipped"),
         "clipped-mu-law.wav": lambda: Hostile(encoded(square, subtype="ULAW"), dropped="max_clipped"),

@@ -1,5 +1,8 @@
 """Audio files that no careful program would make, one by one: what becomes of them, in how much memory."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +11,9 @@ import pytest
 from omni_ray.catalog import Source
 from omni_ray.prepare.records import Drop, MediaSample, Unusable
 from omni_ray.prepare.transforms.audio import AudioTransform
+from tests.prepare.hostile.client import ROOT
 from tests.prepare.hostile.clips import Hostile, hostile
+from tests.prepare.hostile.run import MEMORY_MB as PROCESS_MB
 from tests.prepare.hostile.worker import _forget_peak, _peak_mb
 
 MEMORY_MB = 200  # that decoding one clip may add, whatever it claims
@@ -41,3 +46,14 @@ def test_hostile_clip(transform: AudioTransform, name: str, make: Callable[[], H
 def test_there_are_many() -> None:
     names = [name for name, _ in hostile()]
     assert len(set(names)) == len(names) >= 90
+
+
+@pytest.mark.parametrize(("seed", "count"), [(0, 300), pytest.param(1, 5_000, marks=pytest.mark.slow)])
+def test_mutated_clips(seed: int, count: int) -> None:
+    """Never a crash, and never two answers."""
+    command = [sys.executable, "-m", "tests.prepare.hostile.fuzz_clips", str(seed), str(count)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3_000:]
+    answer = json.loads(done.stdout)
+    assert answer["peak_mb"] < PROCESS_MB
+    assert {"kept", "corrupt", "truncated", "unknown_format"} <= answer["found"].keys()
