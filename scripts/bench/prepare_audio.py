@@ -72,7 +72,8 @@ def main() -> int:
 def write_clips(archive: Path, folder: Path, least: float) -> tuple[list[Path], float]:
     """Write the archive's clips again and again until they last `least` seconds; their files and how long they last."""
     found = [(data, soundfile.info(io.BytesIO(data)).duration) for data in members(archive)]
-    clips, seconds = [], 0.0
+    clips: list[Path] = []
+    seconds = 0.0
     while seconds < least:
         data, duration = found[len(clips) % len(found)]
         clips.append(folder / f"{len(clips):06}.wav")
