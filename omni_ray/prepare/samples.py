@@ -69,7 +69,10 @@ class CommittedSamples:
             self._chain.update(_link(receipt))
 
     def sizes(self) -> Sizes:
-        return np.concatenate([*self._filed, *(sizes for sizes, _ in self._fresh), np.empty(0, np.uint32)])
+        joined = np.concatenate([*self._filed, *(sizes for sizes, _ in self._fresh), np.empty(0, np.uint32)])
+        ends = np.cumsum([len(sizes) for sizes in self._filed])
+        self._filed = np.split(joined, ends)[:-1]  # views, so that the same sizes are not in memory twice
+        return joined
 
     def hashes(self) -> Iterator[Hashes]:
         """All hashes, in chunks `[m, 2]`."""

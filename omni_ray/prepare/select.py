@@ -157,7 +157,7 @@ class _Cuts:
         self._size = np.zeros(nobody + 1, np.int64)
         self._owner = np.full(groups, nobody, np.int32)
         self._owner[0] = -1  # of group 0, the repetitions inside a source: duplicates for everyone
-        self._owned_size = np.zeros(groups, np.int64)
+        self._owned_size = np.zeros(groups, np.result_type(np.uint32, *(given.sizes for given in self._samples)))
 
     def advance(self, source: int, quota: int | None) -> None:
         """Take what fits `quota`."""
@@ -207,7 +207,7 @@ class _Cuts:
     def _own(self, source: int, group: NDArray[np.int64], size: NDArray[np.int64]) -> None:
         mine = self._owner[group] > source
         group, size = group[mine], size[mine]
-        np.subtract.at(self._size, self._owner[group], self._owned_size[group])
+        np.subtract.at(self._size, self._owner[group], self._owned_size[group].astype(np.int64))
         self._owner[group] = source
         self._owned_size[group] = size
 
