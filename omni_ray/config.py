@@ -97,6 +97,8 @@ class StageConfig(Section):
     use_amp: bool = True
     use_flash: bool = True
     use_compile: bool = True
+    use_amp_cpu: bool = False  # on a CPU too: quick where it multiplies bf16 itself (AVX512_BF16, AMX), slow elsewhere
+    use_compile_cpu: bool = False  # on a CPU too: needs a C++ compiler, which works for a minute first
     seed: Whole = 42
     save_dir: Text
     derived_from: DerivedFrom | None = None
@@ -135,9 +137,14 @@ class ThinkerShape(Section):
     use_moe: bool = False
     num_experts: Count = 8
     num_experts_per_tok: Count = 2
+    ngram_sizes: list[Several] = []  # [2, 3]: each token's embedding gets those of the last 2 and 3 together; [] is off
+    ngram_rows: Count = 65536  # of each size's table; grams that meet in one share it
+    ngram_dim: Count = 64
 
     def problems(self) -> Iterator[Problem]:
         yield from _heads(self.d_model, self.n_heads, rope=True)
+        if len(set(self.ngram_sizes)) < len(self.ngram_sizes) or max(self.ngram_sizes, default=2) > self.ctx_len:
+            yield Problem("ngram_sizes", self.ngram_sizes, f"different sizes, none above ctx_len = {self.ctx_len}")
         yield from _groups(self.use_gqa, self.n_heads, self.kv_groups)
         if self.use_moe and self.num_experts_per_tok > self.num_experts:
             yield Problem("num_experts_per_tok", self.num_experts_per_tok, f"at most num_experts = {self.num_experts}")

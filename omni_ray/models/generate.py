@@ -28,7 +28,7 @@ def generate(
     cache = KeyValues(model.shape.n_layers)
     new = torch.tensor([list(prompt)], device=device)
     for _ in range(min(limit, model.shape.ctx_len - len(prompt) + 1)):
-        hidden, _ = model(model.embed(new), Attend(), cache)
+        hidden, _ = model(model.embed(new, cache=cache), Attend(), cache)
         logits = model.logits(hidden[0, -1]).float()[: model.shape.vocab_size]
         token = _choose(logits, temperature, top_p, dice)
         if token == stop:

@@ -35,6 +35,12 @@ def document_mask(documents: Tensor) -> Tensor:
     return same & same.new_ones(documents.shape[1:] * 2).tril()
 
 
+def documents_within(bounds: Tensor, batch: int, time: int) -> Tensor:
+    """The number of each position's document, `[batch, time]`; `bounds` as `Attend` has them."""
+    places = torch.arange(batch * time, device=bounds.device, dtype=bounds.dtype)
+    return torch.bucketize(places, bounds, right=True).view(batch, time)
+
+
 class RMSNorm(nn.Module):
     """Root mean square norm (arXiv 1910.07467), in fp32."""
 
@@ -68,11 +74,15 @@ class Rotary(nn.Module):
 
 
 class KeyValues:
-    """Keys and values of the positions so far, of every layer; `[batch, positions, kv_heads, width]` each."""
+    """Keys and values of the positions so far, of every layer; `[batch, positions, kv_heads, width]` each.
+
+    And the last tokens, where a model looks them up several at once.
+    """
 
     def __init__(self, layers: int) -> None:
         self._keys: list[Tensor | None] = [None] * layers
         self._values: list[Tensor | None] = [None] * layers
+        self._tokens: Tensor | None = None
         self.length = 0
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,6 +91,12 @@ class KeyValues:
             key, value = torch.cat((old_key, key), dim=1), torch.cat((old_value, value), dim=1)
         self._keys[layer], self._values[layer] = key, value
         return key, value
+
+    def extend_tokens(self, tokens: Tensor, reach: int) -> Tensor:
+        """`tokens` `[batch, time]` behind up to `reach` that came before them."""
+        seen = tokens if self._tokens is None else torch.cat((self._tokens, tokens), dim=1)
+        self._tokens = seen[:, -reach:]
+        return seen
 
 
 @dataclass(frozen=True)

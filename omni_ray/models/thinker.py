@@ -16,6 +16,7 @@ from omni_ray.models.layers import (
     KeyValues,
     RMSNorm,
 )
+from omni_ray.models.ngrams import NGrams
 
 VOCAB_MULTIPLE = 128  # matrix sizes that fit the hardware; the added rows are never a target
 INIT_STD = 0.02
@@ -55,6 +56,9 @@ class Thinker(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(shape, dropout) for _ in range(shape.n_layers))
         self.norm = RMSNorm(shape.d_model)
+        self.ngrams = (
+            NGrams(shape.ngram_sizes, shape.ngram_rows, shape.ngram_dim, shape.d_model) if shape.ngram_sizes else None
+        )
         self._initialise()
 
     def forward(self, embedded: Tensor, attend: Attend, cache: KeyValues | None = None) -> tuple[Tensor, Tensor]:
@@ -73,10 +77,17 @@ class Thinker(nn.Module):
             cache.length += embedded.shape[1]
         return self.norm(x), balance
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        """`[batch, time]` integers to `[batch, time, d_model]`."""
+    def embed(self, tokens: Tensor, documents: Tensor | None = None, cache: KeyValues | None = None) -> Tensor:
+        """`[batch, time]` integers to `[batch, time, d_model]`.
+
+        `documents`: integers `[batch, time]`, equal within a document; None where a row is one. With a cache these are
+        the tokens behind the cached ones, of one document.
+        """
         embedded: Tensor = self.embedding(tokens)
-        return embedded
+        if self.ngrams is None:
+            return embedded
+        seen = tokens if cache is None else cache.extend_tokens(tokens, self.ngrams.reach)
+        return embedded + self.ngrams(seen, documents)[:, -tokens.shape[1] :]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """`[..., d_model]` to `[..., vocabulary, rounded up]`."""
@@ -94,6 +105,8 @@ class Thinker(nn.Module):
         if shape.use_moe:
             expert = shape.d_model * shape.d_ff * (3 if shape.use_swiglu else 2)
             active -= shape.n_layers * (shape.num_experts - shape.num_experts_per_tok) * expert
+        if self.ngrams is not None:  # a look-up is no multiplication
+            active += self.ngrams.project.weight.numel()
         return 6.0 * active + 12.0 * shape.n_layers * shape.d_model * context
 
     def _initialise(self) -> None:
@@ -102,3 +115,5 @@ class Thinker(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter.dim() >= 2:
                 nn.init.normal_(parameter, std=into_residual if "project_out" in name else INIT_STD)
+        if self.ngrams is not None:  # grams come out as large as tokens
+            nn.init.normal_(self.ngrams.project.weight, std=self.ngrams.project.in_features**-0.5)

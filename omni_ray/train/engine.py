@@ -5,6 +5,8 @@ looks at them, and the decision is taken on the device by the optimizer itself (
 """
 
 import hashlib
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from omni_ray.config import StageConfig
+from omni_ray.errors import ConfigError
 from omni_ray.train.task import Task, Tensors
 from omni_ray.train.team import Team
 
@@ -50,9 +53,12 @@ class Engine:
         self.model = task.build().to(team.device)
         self.optimizer = _optimizer(self.model, config)
         self._found_inf = torch.zeros((), device=team.device)
-        self._amp = config.use_amp and team.device.type == "cuda"
+        on_gpu = team.device.type == "cuda"
+        self._amp = config.use_amp if on_gpu else config.use_amp_cpu
         objective: nn.Module = _Loss(task, self.model)
-        if config.use_compile and team.device.type == "cuda":
+        if config.use_compile if on_gpu else config.use_compile_cpu:
+            if not on_gpu:
+                _need_compiler()
             objective = torch.compile(objective, fullgraph=True, dynamic=False)  # type: ignore[assignment]
         self._replicas: DistributedDataParallel | None = None
         if team.size > 1:
@@ -72,7 +78,7 @@ class Engine:
         return nullcontext() if self._replicas is None else self._replicas.no_sync()
 
     def autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast("cuda", torch.bfloat16, enabled=self._amp)
+        return torch.autocast(self._team.device.type, torch.bfloat16, enabled=self._amp)
 
     def step(self, number: int, batches: Sequence[Tensors], targets: int, lr: float) -> Stepped:
         """Take optimizer step `number` with this rank's micro-batches; `targets` counts those of all ranks."""
@@ -106,6 +112,20 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     """Random numbers of a step depend on (seed, step, rank) alone: nothing has to be saved to go on exactly."""
     digest = hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8]) >> 1)
+
+
+def _need_compiler() -> None:
+    """Torch would say so in the middle of a trace.
+
+    Raises:
+        ConfigError: where there is no C++ compiler.
+    """
+    name = os.environ.get("CXX", "g++")
+    if shutil.which(name) is None:
+        raise ConfigError(
+            f"use_compile_cpu = true: there is no {name} here, and torch.compile needs a C++ compiler; install one, "
+            "name another in CXX, or set use_compile_cpu to false"
+        )
 
 
 def _optimizer(model: nn.Module, config: StageConfig) -> torch.optim.AdamW:

@@ -22,6 +22,7 @@ NEUTRAL = {
     "derived_from",
     "max_epochs",  # the recorded schedule stands
     "use_compile",
+    "use_compile_cpu",
     "use_flash",
     "train_text",  # where data lies; what they are has a fingerprint
     "train_csv",
@@ -116,7 +117,8 @@ def resumed(old: Plan, config: StageConfig) -> Plan:
 
 def differences(old: Plan, config: StageConfig, rows: int, fingerprints: Mapping[str, str]) -> list[str]:
     """What this launch means otherwise than the run that it would go on with: `key: old -> new`, one a line."""
-    before, now = old.config, config.model_dump(mode="json")
+    defaults = {key: field.default for key, field in type(config).model_fields.items() if not field.is_required()}
+    before, now = {**defaults, **old.config}, config.model_dump(mode="json")  # a run from before a key had its default
     found = [
         f"config {key}: {before.get(key)} -> {now.get(key)}"
         for key in sorted(before.keys() | now.keys())

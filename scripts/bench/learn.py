@@ -34,10 +34,11 @@ from omni_ray.train.token_store import TokenStore
 
 ORDER = 5
 CONFIG: dict[str, Any] = {
-    "vocab_size": 2048, "n_layers": 4, "d_model": 192, "d_ff": 512, "n_heads": 3, "kv_groups": 3, "ctx_len": 256,
-    "dropout": 0.0, "lr": 4e-3, "lr_schedule": "wsd", "decay_fraction": 0.6, "wd": 0.1, "batch_size": 8,
-    "max_steps": 3000, "max_epochs": 1, "warmup_steps": 60, "val_freq": 500, "val_batches": 20,
-    "checkpoint_freq": 250, "print_freq": 50, "seed": 42, "save_dir": "learn", "train_text": "corpus.txt",
+    "vocab_size": 4096, "n_layers": 4, "d_model": 192, "d_ff": 512, "n_heads": 3, "kv_groups": 3, "ctx_len": 256,
+    "ngram_sizes": [2, 3], "ngram_rows": 65536, "ngram_dim": 32, "use_amp_cpu": True, "use_compile_cpu": True,
+    "dropout": 0.0, "lr": 4e-3, "lr_schedule": "wsd", "decay_fraction": 0.9, "wd": 0.1, "batch_size": 8,
+    "max_steps": 3600, "max_epochs": 1, "warmup_steps": 100, "val_freq": 600, "val_batches": 20,
+    "checkpoint_freq": 600, "print_freq": 50, "seed": 42, "save_dir": "learn", "train_text": "corpus.txt",
 }  # fmt: skip
 
 

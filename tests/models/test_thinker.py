@@ -8,7 +8,18 @@ import torch
 
 from omni_ray.config import ThinkerShape
 from omni_ray.models.generate import generate
-from omni_ray.models.layers import Attend, Attention, AttentionShape, Experts, KeyValues, RMSNorm, Rotary, document_mask
+from omni_ray.models.layers import (
+    Attend,
+    Attention,
+    AttentionShape,
+    Experts,
+    KeyValues,
+    RMSNorm,
+    Rotary,
+    document_mask,
+    documents_within,
+)
+from omni_ray.models.ngrams import NGrams
 from omni_ray.models.thinker import Thinker
 from omni_ray.train.packing import document_bounds, document_numbers, pack
 
@@ -18,6 +29,8 @@ VARIANTS = {
     "all key-value heads": {"use_gqa": False},
     "gelu": {"use_swiglu": False},
     "experts": {"use_moe": True, "num_experts": 4},
+    "grams": {"ngram_sizes": [3, 2], "ngram_rows": 50, "ngram_dim": 8},
+    "long grams": {"ngram_sizes": [9], "ngram_rows": 1000, "ngram_dim": 16},
 }
 
 
@@ -26,8 +39,8 @@ def make(**changes: object) -> Thinker:
     return Thinker(SHAPE.model_copy(update=changes)).eval()
 
 
-def logits(model: Thinker, tokens: torch.Tensor, attend: Attend) -> torch.Tensor:
-    hidden, _ = model(model.embed(tokens), attend)
+def logits(model: Thinker, tokens: torch.Tensor, attend: Attend, documents: torch.Tensor | None = None) -> torch.Tensor:
+    hidden, _ = model(model.embed(tokens, documents), attend)
     return model.logits(hidden)
 
 
@@ -41,7 +54,7 @@ def test_cached_decoding_equals_the_full_pass(changes: dict[str, object], cuts: 
     with torch.no_grad():
         full = logits(model, tokens, Attend())
         for part in tokens.split(cuts, dim=1):
-            hidden, _ = model(model.embed(part), Attend(), cache)
+            hidden, _ = model(model.embed(part, cache=cache), Attend(), cache)
             parts.append(model.logits(hidden))
     torch.testing.assert_close(torch.cat(parts, dim=1), full, atol=1e-5, rtol=1e-5)
 
@@ -51,13 +64,14 @@ def test_a_document_in_a_row_sees_only_itself(changes: dict[str, object]) -> Non
     model = make(**changes)
     first, second = torch.randint(0, 90, (1, 10)), torch.randint(0, 90, (1, 14))
     documents = torch.tensor([[1] * 10 + [2] * 14])
-    packed = logits(model, torch.cat((first, second), dim=1), Attend(mask=document_mask(documents)))
+    packed = logits(model, torch.cat((first, second), dim=1), Attend(mask=document_mask(documents)), documents)
     torch.testing.assert_close(packed[:, :10], logits(model, first, Attend()), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(packed[:, 10:], logits(model, second, Attend()), atol=1e-5, rtol=1e-5)
 
 
-def test_a_position_does_not_see_what_comes_after() -> None:
-    model = make()
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+def test_a_position_does_not_see_what_comes_after(changes: dict[str, object]) -> None:
+    model = make(**changes)
     tokens = torch.randint(0, 90, (1, 24))
     changed = tokens.clone()
     changed[0, 15] = (changed[0, 15] + 1) % 90
@@ -165,3 +179,25 @@ def test_bounds_say_the_same_as_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = torch.from_numpy(document_numbers(rows[:, :-1]))
     expected = logits(model, inputs, Attend(mask=document_mask(numbers)))
     torch.testing.assert_close(logits(model, inputs, Attend(bounds=bounds)), expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(document_mask(documents_within(bounds, *inputs.shape)), document_mask(numbers))
+
+
+def test_a_gram_is_the_last_tokens_of_its_document_in_their_order() -> None:
+    with torch.device("meta"):  # a table without collisions
+        grams = NGrams([2, 4], rows=1 << 40, width=1, d_model=1)
+    tokens = torch.tensor([[5, 6, 7, 8, 9, 5, 6, 7, 8, 9, 6, 7, 8, 9, 0, 0]])
+    documents = torch.tensor([[0] * 5 + [1] * 5 + [2] * 6])
+    pairs, fours = (places[0].tolist() for places in grams.places(tokens, documents))
+    assert pairs[5:10] == pairs[:5] and fours[5:10] == fours[:5], "documents that are the same have the same grams"
+    assert pairs[11:14] == pairs[2:5], "a pair is the same wherever it stands"
+    assert pairs[10] != pairs[1] and fours[12] != fours[3], "what begins a document is not what stands within"
+    assert len(set(fours[:5] + fours[10:])) == 10 and len(set(pairs)) == 5 + 1 + 2
+    alone = [places[0].tolist() for places in grams.places(tokens, None)]
+    assert alone[0][5] != pairs[5] and alone[1][7] != fours[7] and alone[1][8] == fours[8]
+    swapped = grams.places(torch.tensor([[6, 5]]), None)[0]
+    assert swapped[0, 1] != pairs[1], "the order counts"
+
+
+def test_one_token_alone_has_grams() -> None:
+    (found,) = make(ngram_sizes=[5]).ngrams.places(torch.tensor([[7]]), torch.tensor([[0]]))  # type: ignore[union-attr]
+    assert found.shape == (1, 1)

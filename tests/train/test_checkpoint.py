@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
@@ -113,6 +114,11 @@ def test_differences_are_named(ready: token_store.Ready) -> None:
     harmless = small.config(print_freq=1, val_freq=2, num_workers=0, save_dir="moved", batch_size=2)
     assert differences(plan, harmless, task.rows, task.fingerprints) == []
     assert resumed(plan, harmless).val_freq == 2 and resumed(plan, harmless).checkpoint_freq == 4
+    older = {key: value for key, value in plan.config.items() if key != "use_amp_cpu"}
+    before = msgspec.structs.replace(plan, config=older)
+    assert differences(before, config, task.rows, task.fingerprints) == [], "a key that came since is its default"
+    changed = differences(before, small.config(use_amp_cpu=True), task.rows, task.fingerprints)
+    assert changed == ["config use_amp_cpu: False -> True"]
     found = differences(plan, small.config(d_ff=64, lr=1e-4), task.rows + 1, {**task.fingerprints, "corpus": "x"})
     assert found == [
         "config d_ff: 48 -> 64",

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
+from omni_ray.errors import ConfigError
 from omni_ray.train import token_store
 from omni_ray.train.engine import Engine, seed_step
 from omni_ray.train.stages.text import TextTask
@@ -59,3 +60,26 @@ def test_a_gradient_is_clipped_to_its_norm(ready: token_store.Ready) -> None:
     assert stepped.grad_norm > 0.1  # as it was
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in engine.model.parameters()])
     assert norm == pytest.approx(0.01, rel=1e-4)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_cpu_multiplies_in_bf16_where_it_is_told_to(ready: token_store.Ready, bf16: bool) -> None:
+    config = small.config(use_amp=True, use_amp_cpu=bf16)
+    task = TextTask(config, ready, "cpu")
+    engine = Engine(task, config, Team.alone())
+    found = []
+    layer = engine.model.blocks[0].forward_layer  # type: ignore[index, union-attr]
+    layer.project_in.register_forward_hook(lambda _layer, _x, y: found.append(y.dtype))  # type: ignore[operator, union-attr]
+    batch = task.batch(np.arange(4), "train")
+    engine.step(0, [batch.tensors], batch.targets, 1e-3)
+    with engine.evaluating() as model:
+        task.measure(model, batch.tensors)
+    assert found == [torch.bfloat16 if bf16 else torch.float32] * 2
+    assert all(parameter.dtype == torch.float32 for parameter in engine.model.parameters())
+
+
+def test_a_missing_compiler_is_named_before_training(ready: token_store.Ready, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    config = small.config(use_compile_cpu=True)
+    with pytest.raises(ConfigError, match="use_compile_cpu = true: there is no no-such-compiler here"):
+        Engine(TextTask(config, ready, "cpu"), config, Team.alone())

@@ -73,6 +73,16 @@ def test_killed_at_the_edge_of_an_epoch(tmp_path: Path) -> None:
 
 
 @slow
+def test_killed_where_a_cpu_compiles_and_multiplies_in_bf16(tmp_path: Path, ready: token_store.Ready) -> None:
+    changes = {"use_amp_cpu": True, "use_compile_cpu": True}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run_ranks(small.run_rank, 1, whole, ready, changes, 4, None)
+    run_ranks(small.run_rank, 1, killed, ready, changes, 4, None, stop="training@6")
+    run_ranks(small.run_rank, 1, killed, ready, changes, 4, None)
+    assert_same(killed, whole)
+
+
+@slow
 def test_two_ranks_killed_in_the_middle_of_accumulation(tmp_path: Path, ready: token_store.Ready) -> None:
     changes = {"batch_size": 2, "gradient_accumulation_steps": 2}
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from omni_ray.config import StageConfig, ThinkerConfig
 from omni_ray.models.generate import generate
-from omni_ray.models.layers import Attend, document_mask
+from omni_ray.models.layers import Attend, document_mask, documents_within
 from omni_ray.models.thinker import Thinker
 from omni_ray.storage import Storage
 from omni_ray.train import packing
@@ -127,9 +127,11 @@ def text_loss(model: Thinker, tensors: Tensors, reduction: str) -> Tensor:
     inputs, targets = tensors["tokens"][:, :-1], tensors["tokens"][:, 1:]
     if "bounds" in tensors:
         attend = Attend(bounds=tensors["bounds"])
+        documents = documents_within(tensors["bounds"], *inputs.shape) if model.ngrams is not None else None
     else:
-        attend = Attend(mask=document_mask(tensors["documents"]))
-    hidden, balance = model(model.embed(inputs), attend)
+        documents = tensors["documents"]
+        attend = Attend(mask=document_mask(documents))
+    hidden, balance = model(model.embed(inputs, documents), attend)
     logits = model.logits(hidden).float()
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction=reduction)
     if reduction == "none":
