@@ -37,8 +37,8 @@ CONFIG: dict[str, Any] = {
     "vocab_size": 4096, "n_layers": 4, "d_model": 192, "d_ff": 512, "n_heads": 3, "kv_groups": 3, "ctx_len": 256,
     "ngram_sizes": [2, 3], "ngram_rows": 65536, "ngram_dim": 32, "use_amp_cpu": True, "use_compile_cpu": True,
     "dropout": 0.0, "lr": 4e-3, "lr_schedule": "wsd", "decay_fraction": 0.9, "wd": 0.1, "batch_size": 8,
-    "max_steps": 3600, "max_epochs": 1, "warmup_steps": 100, "val_freq": 600, "val_batches": 20,
-    "checkpoint_freq": 600, "print_freq": 50, "seed": 42, "save_dir": "learn", "train_text": "corpus.txt",
+    "max_steps": 1600, "max_epochs": 1, "warmup_steps": 100, "val_freq": 200, "val_batches": 20,
+    "checkpoint_freq": 200, "print_freq": 50, "seed": 42, "save_dir": "learn", "train_text": "corpus.txt",
 }  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--corpus", required=True, help="a prepared corpus")
     parser.add_argument("--out", required=True, help="a folder for the store, the run and the result")
     parser.add_argument("--stop-at", type=int, help="end this piece after that step")
-    parser.add_argument("--threads", type=int, default=2, help="(default: 2)")
+    parser.add_argument("--threads", type=int, default=1, help="(default: 1)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=JSON", help="another config value")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
