@@ -87,7 +87,8 @@ class Thinker(nn.Module):
         if self.ngrams is None:
             return embedded
         seen = tokens if cache is None else cache.extend_tokens(tokens, self.ngrams.reach)
-        return embedded + self.ngrams(seen, documents)[:, -tokens.shape[1] :]
+        grams: Tensor = self.ngrams(seen, documents)
+        return embedded + grams[:, -tokens.shape[1] :]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """`[..., d_model]` to `[..., vocabulary, rounded up]`."""
