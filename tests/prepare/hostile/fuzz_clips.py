@@ -9,7 +9,6 @@ import random
 import struct
 import sys
 from collections import Counter
-from pathlib import Path
 
 from omni_ray.catalog import Source
 from omni_ray.prepare.records import Drop, Unusable
@@ -28,7 +27,9 @@ HEADER_BYTES = 200  # in which most of the changes lie
 
 def main(seed: int, count: int) -> None:
     source = {"name": "s", "modality": "audio", "category": "general", "url": ("x",), "reader": "table"}
-    transform = AudioTransform(Source.model_validate({**source, "license": "MIT", "base": Path()}))
+    transform = AudioTransform(
+        Source.model_validate({**source, "license": "MIT", "fields": {"audio": "audio", "text": "{text}"}})
+    )
     dice = random.Random(seed)
     sound = [
         clips.encoded(clips.noise(0.6, 24_000, channels=channels), 24_000, container, subtype)

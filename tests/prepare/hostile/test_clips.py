@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -23,7 +22,9 @@ MEMORY_MB = 200  # that decoding one clip may add, whatever it claims
 def transform() -> AudioTransform:
     """One for all: a clip must not leave anything behind for the next."""
     source = {"name": "s", "modality": "audio", "category": "general", "url": ("x",), "reader": "table"}
-    return AudioTransform(Source.model_validate({**source, "license": "MIT", "base": Path()}))
+    return AudioTransform(
+        Source.model_validate({**source, "license": "MIT", "fields": {"audio": "audio", "text": "{text}"}})
+    )
 
 
 @pytest.mark.parametrize(("name", "make"), [pytest.param(*one, id=one[0]) for one in hostile()])

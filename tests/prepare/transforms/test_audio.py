@@ -37,7 +37,7 @@ def transform(audio_format: audio.AudioFormat = "flac", **rules: float | bool) -
     source = Source.model_validate(
         {
             "name": "s", "modality": "audio", "category": "general", "url": ("x",), "reader": "table", "license": "MIT",
-            "rules": rules, "base": Path(),
+            "fields": {"audio": "audio", "text": "{text}"}, "rules": rules, "base": Path(),
         }
     )  # fmt: skip
     return AudioTransform(source, audio_format)
@@ -336,7 +336,7 @@ url = "a.parquet"
 reader = "table"
 license = "MIT"
 [source.fields]
-audio = "{audio}"
+audio = "audio"
 text = "{text}"
 [source.rules]
 """
