@@ -89,3 +89,15 @@ def test_a_killed_retry_leaves_a_list_that_is_true(tmp_path: Path, point: str) -
     assert inprocess.omni("retry", out, "--reason", reason) == 0
     assert inprocess.omni("verify", out) == 0
     assert products(out) == expected
+
+
+@pytest.mark.parametrize(("modality", "layout"), FAST)
+def test_a_killed_reset(tmp_path: Path, modality: str, layout: str) -> None:
+    catalog = world.small(tmp_path / "in", modality, 12)
+    out = tmp_path / "out"
+    assert world.prepare(modality, out, catalog, "--layout", layout) == 0
+    expected = products(out)
+    inprocess.killed(out, "forgetting", *argv(modality, catalog, layout), "--reset", "--dataset", "one")
+    assert world.prepare(modality, out, catalog, "--layout", layout) == 0
+    assert products(out) == expected
+    assert inprocess.omni("verify", out) == 0

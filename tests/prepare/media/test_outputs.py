@@ -185,3 +185,25 @@ def test_the_built_in_sources(
     assert len(world.index(tmp_path / "data", "annotations")) == 4 * 58 + 57
     (row, *_) = world.index(tmp_path / "data", "asr")
     assert str(row["group"]).startswith("synthetic_general:"), "the speaker"
+
+
+@pytest.mark.slow
+def test_lists_as_other_programs_read_them(tmp_path: Path) -> None:
+    import datasets
+    import pandas as pd
+
+    out = tmp_path / "out"
+    for modality in MODALITIES:
+        assert world.prepare(modality, out, world.small(tmp_path / "in", modality)) == 0
+    for name, form in (
+        ("audio/production_asr.csv", "csv"),
+        ("audio/production_tts.csv", "csv"),
+        ("images/production_annotations.json", "json"),
+    ):
+        field = "caption" if form == "json" else "text"
+        kind = "annotations" if form == "json" else name.removesuffix(".csv").rpartition("_")[2]
+        texts = [row["text"] for row in world.index(out, kind)]
+        path = str(out / name)
+        assert list((pd.read_json if form == "json" else pd.read_csv)(path)[field]) == texts
+        found = datasets.load_dataset(form, data_files=path, split="train", cache_dir=str(tmp_path / "cache"))
+        assert found[field][:] == texts
