@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -213,7 +214,7 @@ def with_cv2() -> Convert:
     return convert
 
 
-def torch_resized(picture):  # type: ignore[no-untyped-def]  # torch is imported only by the loops that use it
+def torch_resized(picture: Any) -> Any:  # of tensors: torch is imported only by the loops that use it
     from torch.nn.functional import interpolate
 
     height, width = picture.shape[1:]
@@ -227,7 +228,8 @@ def torch_resized(picture):  # type: ignore[no-untyped-def]  # torch is imported
 def middle(width: int, height: int) -> tuple[float, float, float, float]:
     from omni_ray.prepare.transforms.image import crop_box
 
-    return tuple(crop_box(width, height, SIZE))
+    left, top, right, bottom = crop_box(width, height, SIZE)
+    return left, top, right, bottom
 
 
 LOOPS: dict[str, Callable[[], Convert]] = {
