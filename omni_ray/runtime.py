@@ -6,7 +6,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,9 +35,24 @@ def connected(address: str, workers: int | None) -> Iterator[int]:
             yield _cpus()
         finally:
             with _keeping_sigterm():
+                for pid in autoscalers():
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 ray.shutdown()
     else:
         yield _cpus()
+
+
+def autoscalers() -> list[int]:
+    """Processes of Ray's autoscaler that this one started. A cluster of one machine is never scaled, but Ray starts one
+    for it all the same, which then takes a second to end, because it reports its end to a server that is gone."""
+    found = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # of a thread or a process that is gone by now
+            for pid in path.read_text().split():
+                if b"/autoscaler/_private/monitor.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(int(pid))
+    return found
 
 
 @contextmanager
@@ -77,8 +92,6 @@ def _connect(address: str, workers: int | None) -> None:
         num_cpus=workers or os.cpu_count(),
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=False,
-        # nothing is scaled on one machine, but Ray starts a scaler all the same, and the old one takes a second to end
-        _system_config={"enable_autoscaler_v2": True},
         **quiet,
     )
 

@@ -95,3 +95,16 @@ def test_an_address_where_nothing_listens_is_said_at_once(monkeypatch: pytest.Mo
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
     with pytest.raises(OmniRayError, match="use --address local"), connected("auto", 1):
         pass
+
+
+def test_the_autoscaler_of_a_local_cluster_is_known() -> None:
+    """Else every command on a local cluster ends a second later; its name is Ray's own."""
+    code = (
+        "from omni_ray.runtime import autoscalers, connected\n"
+        "with connected('local', 1):\n"
+        "    print('found', len(autoscalers()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, cwd=Path(__file__).parents[1]
+    )
+    assert "found 1" in done.stdout, done.stdout + done.stderr

@@ -185,6 +185,8 @@ def lying_zip(field: int, value: int, size: int = 4) -> bytes:
     return bytes(data)
 
 
+SEES_OVERLAPS = hasattr(zipfile.ZipInfo(), "_end_offset")  # later Pythons take members that overlap for a bomb
+
 LIES = {
     "a size too small": lying_zip(24, 5),
     "a size too large": lying_zip(24, 500 * MB),
@@ -203,7 +205,7 @@ LIES = {
 def test_a_zip_whose_directory_lies(worker: Worker, tmp_path: Path, lie: str) -> None:
     (tmp_path / "a.zip").write_bytes(LIES[lie])
     outcome = prepare(worker, tmp_path, "a.zip", "documents")
-    if lie == "a packed size too large":  # what inflates to the right checksum is what was packed
+    if lie == "a packed size too large" and not SEES_OVERLAPS:  # what inflates to the right checksum is what was packed
         assert (outcome.rows_in, outcome.kept) == (2, 2)
         return
     assert sum(outcome.quarantined.values()) == 1
