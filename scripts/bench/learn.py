@@ -10,14 +10,16 @@ pieces: wall time, and CPU time, which other work on the machine does not add to
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 import numpy as np
 import torch
-from kneser_ney import KneserNey
 
 from omni_ray.config import ThinkerConfig, validate
 from omni_ray.schedule import rederive
@@ -31,6 +33,8 @@ from omni_ray.train.plan import Orders, make_plan
 from omni_ray.train.stages.text import TextTask
 from omni_ray.train.team import Team
 from omni_ray.train.token_store import TokenStore
+from scripts.bench import _measure
+from scripts.bench.kneser_ney import KneserNey
 
 ORDER = 5
 CONFIG: dict[str, Any] = {
@@ -73,6 +77,12 @@ def main() -> None:
         spent |= compare(run, task, token_store.TokenStore(ready), config)
     result.write_text(json.dumps(spent, indent=1) + "\n")
     print(json.dumps(spent, indent=1))
+    if "better_by" in spent:
+        _measure.ratio(
+            "Kneser-Ney's bits per byte / the thinker's",
+            spent["kneser_ney_bits_per_byte"] / spent["thinker_bits_per_byte"],
+            1,
+        )
 
 
 def run_here(work: Any, tasks: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:

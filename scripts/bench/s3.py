@@ -31,6 +31,7 @@ from omni_ray.prepare.plan import SourcePlan, blocks_of, make_plan, output_tag
 from omni_ray.prepare.samples import CommittedSamples
 from omni_ray.storage import Slice
 from omni_ray.storage.s3 import S3Storage
+from scripts.bench import _measure
 from tests.e2e import harness
 from tests.s3.proxy import Proxy, proxy_before
 from tests.s3.server import moto_server
@@ -123,7 +124,7 @@ def throughput(folder: Path, aws: str, mb: int, rounds: int) -> None:
     for name, rate in rates.items():
         print(f"{name}: {rate:,.0f} MB/s (seconds: {', '.join(f'{s:.1f}' for s in seconds[name])})")
     for way in ("up", "down"):
-        print(f"{way}: omni_ray / aws s3 cp = {rates[f'{way}, omni_ray'] / rates[f'{way}, aws s3 cp']:.2f}")
+        _measure.ratio(f"S3 {way} / aws s3 cp", rates[f"{way}, omni_ray"] / rates[f"{way}, aws s3 cp"], 0.9)
 
 
 def requests(folder: Path, proxy: Proxy) -> None:
@@ -145,6 +146,7 @@ def requests(folder: Path, proxy: Proxy) -> None:
     (few, small), (many, large) = counted
     per_block = {kind: (large[kind] - small[kind]) / (many - few) for kind in sorted(large)}
     print("a block:", {kind: round(count, 2) for kind, count in per_block.items()})
+    _measure.ratio("S3: 2 / PUTs of a block", 2 / per_block["PUT"], 1)
     in_25_gb = 25e9 / BLOCK_BYTES
     puts = sum(per_block.get(kind, 0) for kind in ("PUT", "POST", "LIST")) * in_25_gb
     gets = sum(per_block.get(kind, 0) for kind in ("GET", "HEAD")) * in_25_gb

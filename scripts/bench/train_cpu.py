@@ -21,6 +21,8 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 import msgspec
 import numpy as np
 import torch
@@ -38,6 +40,7 @@ from omni_ray.train.packing import END, PAD
 from omni_ray.train.plan import Orders, Plan, make_plan
 from omni_ray.train.stages.text import TextTask, text_loss
 from omni_ray.train.team import Team
+from scripts.bench import _measure
 
 WARMUP = 10  # steps that are not measured
 BYTES_PER_TOKEN = 3.5  # of English text at this vocabulary, for --memory
@@ -63,7 +66,10 @@ def main() -> None:
     elif arguments.memory:
         print(json.dumps(memory(Path(arguments.out), arguments.gigabytes), indent=1))
     else:
-        print(json.dumps(throughput(arguments.corpus, arguments.out, arguments.pairs, arguments.steps), indent=1))
+        found = throughput(arguments.corpus, arguments.out, arguments.pairs, arguments.steps)
+        print(json.dumps(found, indent=1))
+        _measure.ratio("training under Ray / a bare loop", found["ratio_median"], 0.97)
+        _measure.ratio("packed / padded rows, valid tokens", found["over_padded"], 10)
 
 
 def throughput(corpus: str, out: str, pairs: int, steps: int) -> dict[str, Any]:
