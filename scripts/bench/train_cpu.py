@@ -57,24 +57,25 @@ def main() -> None:
     parser.add_argument("--out", required=True)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--context", type=int, default=512, help="tokens of a row (default: 512; configs have 1,024)")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--gigabytes", type=float, default=5.0)
     parser.add_argument("--bare", choices=("packed", "padded"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.bare:
-        print(bare(arguments.out, arguments.bare, arguments.steps))
+        print(bare(arguments.out, arguments.bare, arguments.steps, arguments.context))
     elif arguments.memory:
         print(json.dumps(memory(Path(arguments.out), arguments.gigabytes), indent=1))
     else:
-        found = throughput(arguments.corpus, arguments.out, arguments.pairs, arguments.steps)
+        found = throughput(arguments.corpus, arguments.out, arguments.pairs, arguments.steps, arguments.context)
         print(json.dumps(found, indent=1))
         _measure.ratio("training under Ray / a bare loop", found["ratio_median"], 0.97)
         _measure.ratio("packed / padded rows, valid tokens", found["over_padded"], 10)
 
 
-def throughput(corpus: str, out: str, pairs: int, steps: int) -> dict[str, Any]:
+def throughput(corpus: str, out: str, pairs: int, steps: int, context: int) -> dict[str, Any]:
     storage = LocalStorage(out)
-    config = configured(steps)
+    config = configured(steps, context)
     # Ray's workers give way to other processes, as a bare loop does not; the name is Ray's own
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     with connected("local", os.cpu_count()):
@@ -86,13 +87,13 @@ def throughput(corpus: str, out: str, pairs: int, steps: int) -> dict[str, Any]:
             ray_first = number % 2 == 0  # so that neither side always comes second
             if ray_first:
                 under_ray = with_ray(storage, ready, config, number)
-            alone = float(_run_bare(out, "packed", steps))
+            alone = float(_run_bare(out, "packed", steps, context))
             if not ray_first:
                 under_ray = with_ray(storage, ready, config, number)
             measured.append((*under_ray, alone))
             print(f"pair {number + 1}: Ray Train {under_ray[0]:,.0f}, bare {alone:,.0f} tokens/s", flush=True)
     ratios = [under / alone for under, _, alone in measured]
-    padded = float(_run_bare(out, "padded", steps))
+    padded = float(_run_bare(out, "padded", steps, context))
     packed = median(under for under, _, _ in measured)
     return {
         "ray_train_tokens_per_s": round(packed),
@@ -114,8 +115,9 @@ def interval(values: Sequence[float]) -> list[float]:
     return [round(mean(values) - half, 4), round(mean(values) + half, 4)]
 
 
-def configured(steps: int) -> ThinkerConfig:
-    return validate({**CONFIG, "max_steps": steps + WARMUP, "print_freq": WARMUP}, ThinkerConfig, "train_cpu")
+def configured(steps: int, context: int) -> ThinkerConfig:
+    changes = {"max_steps": steps + WARMUP, "print_freq": WARMUP, "ctx_len": context}
+    return validate({**CONFIG, **changes}, ThinkerConfig, "train_cpu")
 
 
 def planned(config: ThinkerConfig, task: TextTask) -> Plan:
@@ -138,22 +140,22 @@ def with_ray(
     return len(rates) / sum(1 / rate for rate in rates), max(float(match[3]) for match in told) / 100
 
 
-def _run_bare(out: str, kind: str, steps: int) -> str:
-    command = [sys.executable, __file__, "--out", out, "--bare", kind, "--steps", str(steps)]
+def _run_bare(out: str, kind: str, steps: int, context: int) -> str:
+    command = [sys.executable, __file__, "--out", out, "--bare", kind, "--steps", str(steps), "--context", str(context)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return done.stdout.strip().splitlines()[-1]
 
 
-def bare(out: str, kind: str, steps: int) -> float:
+def bare(out: str, kind: str, steps: int, context: int) -> float:
     """Valid tokens/s of a plain loop: the same model, loss, clipping and optimizer, and nothing else."""
     torch.set_num_threads(1)
-    config = configured(steps)
+    config = configured(steps, context)
     ready = msgspec.json.decode((Path(out) / "ready.json").read_bytes(), type=token_store.Ready)
     task = TextTask(config, ready, "cpu")
     torch.manual_seed(config.seed)
     model = Thinker(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, fused=True)
-    batches = [_padded(task, config, step) if kind == "padded" else _packed(task, config, step) for step in range(8)]
+    batches = [_padded(task, config, step) if kind == "padded" else _packed(task, config, step) for step in range(40)]
     valid, began = 0, 0.0
     for step in range(steps + WARMUP):
         if step == WARMUP:
