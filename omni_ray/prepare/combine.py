@@ -84,8 +84,7 @@ def write_product(
         for rows in _index_rows(kind, states, selection) if index or body.takes_rows else ():
             if index:
                 index.add(rows)
-            if body.takes_rows:
-                body.add(rows)
+            body.add(rows)
         size = body.finish()
         if index:
             index.finish(size, mark)

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -57,7 +57,7 @@ class Annotations:
         return data
 
 
-def _csv(rows: object) -> bytes:
+def _csv(rows: Iterable[Sequence[str]]) -> bytes:
     stream = io.StringIO(newline="")
-    csv.writer(stream).writerows(rows)  # type: ignore[arg-type]
+    csv.writer(stream).writerows(rows)
     return stream.getvalue().encode()

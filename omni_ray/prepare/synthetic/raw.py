@@ -11,9 +11,9 @@ import json
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any
 
-from omni_ray.catalog import Catalog, Reader, Source
+from omni_ray.catalog import Catalog, Modality, Reader, Source
 from omni_ray.prepare.synthetic import text
 from omni_ray.prepare.synthetic.dice import Dice
 from omni_ray.prepare.synthetic.problems import problem, tool_call
@@ -36,14 +36,14 @@ def write_raw_text(storage: Storage, prefix: str, seed: int = 0) -> None:
     A file is complete as soon as it has its name, and its name tells its seed, so what is there is what is wanted.
     """
     for name, build in _FILES.items():
-        key = f"{prefix}/{_file(name, seed)}"
+        key = f"{prefix}/{file_name(name, seed)}"
         if not storage.exists(key):
             storage.create(key, build(seed))
 
 
 def text_keys(prefix: str, seed: int = 0) -> list[str]:
     """The raw files below the folder `prefix`."""
-    return [f"{prefix}/{_file(name, seed)}" for name in _FILES]
+    return [f"{prefix}/{file_name(name, seed)}" for name in _FILES]
 
 
 def text_sources(folder: str, seed: int = 0) -> Catalog:
@@ -51,33 +51,42 @@ def text_sources(folder: str, seed: int = 0) -> Catalog:
     dialogue, worked = "{dialogue}", "Question: {question} Answer: {answer}"
     return Catalog(
         sources=(
-            _source(folder, seed, "general", "documents", "documents.tar.gz"),
-            _source(folder, seed, "conversations", "table", "dialogues.csv", {"text": dialogue}),
-            _source(folder, seed, "scientific", "table", "problems.jsonl", {"text": worked}),
-            _source(folder, seed, "tools", "lines", "calls.txt"),
+            built_in(folder, seed, "text", "general", "documents", "documents.tar.gz", {}),
+            built_in(folder, seed, "text", "conversations", "table", "dialogues.csv", {"fields": {"text": dialogue}}),
+            built_in(folder, seed, "text", "scientific", "table", "problems.jsonl", {"fields": {"text": worked}}),
+            built_in(folder, seed, "text", "tools", "lines", "calls.txt", {}),
         )
     )
 
 
-def _source(
-    folder: str, seed: int, category: str, reader: Reader, file: str, fields: Mapping[str, str] = MappingProxyType({})
+def built_in(
+    folder: str,
+    seed: int,
+    modality: Modality,
+    category: str,
+    reader: Reader,
+    file: str,
+    more: Mapping[str, Any],
+    block_bytes: int = BLOCK_BYTES,
 ) -> Source:
+    """A source in the file `file` of the seed's, below `folder`; `more` are its other settings."""
     remote = "://" in folder
     return Source(
         name=f"synthetic_{category}",
-        modality="text",
+        modality=modality,
         category=category,
-        url=(f"{folder}/{_file(file, seed)}" if remote else _file(file, seed),),
+        url=(f"{folder}/{file_name(file, seed)}" if remote else file_name(file, seed),),
         reader=reader,
         license=LICENSE,
-        fields=dict(fields),
-        block_bytes=BLOCK_BYTES,
         base=Path() if remote else Path(folder),
         defined_in=BUILT_IN,
+        block_bytes=block_bytes,
+        **more,
     )
 
 
-def _file(name: str, seed: int) -> str:
+def file_name(name: str, seed: int) -> str:
+    """A file's name with the seed in it."""
     stem, dot, suffix = name.partition(".")
     return f"{stem}-{seed}{dot}{suffix}"
 

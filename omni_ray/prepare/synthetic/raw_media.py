@@ -9,7 +9,6 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
-from omni_ray.catalog import Catalog, Modality, Reader, Source
+from omni_ray.catalog import Catalog, Modality, Reader
 from omni_ray.prepare.synthetic import audio, image
 from omni_ray.prepare.synthetic.dice import Dice
-from omni_ray.prepare.synthetic.raw import BUILT_IN, LICENSE
+from omni_ray.prepare.synthetic.raw import built_in, file_name
 from omni_ray.storage import Storage
 
 BLOCK_BYTES = 512 << 10  # small, so that a run of a few seconds has several blocks
@@ -32,14 +31,14 @@ _SOUNDS = ["a low hum", "a high whistle", "a rising tone", "a hiss", "a beating 
 def write_raw_media(storage: Storage, modality: Modality, prefix: str, seed: int = 0) -> None:
     """Write the raw files of a modality below the folder `prefix`; those that are there already are left untouched."""
     for name, build in _FILES[modality].items():
-        key = f"{prefix}/{_file(name, seed)}"
+        key = f"{prefix}/{file_name(name, seed)}"
         if not storage.exists(key):
             storage.create(key, build(seed))
 
 
 def media_keys(modality: Modality, prefix: str, seed: int = 0) -> list[str]:
     """The raw files of a modality below the folder `prefix`."""
-    return [f"{prefix}/{_file(name, seed)}" for name in _FILES[modality]]
+    return [f"{prefix}/{file_name(name, seed)}" for name in _FILES[modality]]
 
 
 def media_sources(folder: str, seed: int = 0) -> Catalog:
@@ -63,30 +62,7 @@ def media_sources(folder: str, seed: int = 0) -> Catalog:
         ("image", "nature", "files", "named.tar.gz", by_name),
         ("image", "domain", "files", "listed.zip", named),
     ]
-    return Catalog(sources=tuple(_source(folder, seed, *one) for one in given))
-
-
-def _source(
-    folder: str, seed: int, modality: Modality, category: str, reader: Reader, file: str, more: Mapping[str, Any]
-) -> Source:
-    remote = "://" in folder
-    return Source(
-        name=f"synthetic_{category}",
-        modality=modality,
-        category=category,
-        url=(f"{folder}/{_file(file, seed)}" if remote else _file(file, seed),),
-        reader=reader,
-        license=LICENSE,
-        block_bytes=BLOCK_BYTES,
-        base=Path() if remote else Path(folder),
-        defined_in=BUILT_IN,
-        **more,
-    )
-
-
-def _file(name: str, seed: int) -> str:
-    stem, dot, suffix = name.partition(".")
-    return f"{stem}-{seed}{dot}{suffix}"
+    return Catalog(sources=tuple(built_in(folder, seed, *one, block_bytes=BLOCK_BYTES) for one in given))
 
 
 def _number(number: int) -> int:
