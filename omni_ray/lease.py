@@ -83,11 +83,7 @@ class Lease:
 
     def check(self) -> None:
         """Raise LeaseLost if another run has taken the output over."""
-        if not is_current(self._storage, self.epoch):
-            raise LeaseLost(
-                f"{self._storage.uri}: another run took over while this one was not running; nothing more is "
-                "committed here; `omni-ray status` shows how far the output is"
-            )
+        check_current(self._storage, self.epoch)
 
     def release(self) -> None:
         """Say that the output is free. Where that cannot be written, the hold ends with this process."""
@@ -113,6 +109,17 @@ class Lease:
 def is_current(storage: Storage, epoch: int) -> bool:
     """Whether the run of `epoch` still holds the output. Cheap: one listing of a folder with one or two files."""
     return newest_epoch(storage) <= epoch
+
+
+def check_current(storage: Storage, epoch: int) -> None:
+    """
+    Raises:
+        LeaseLost: the run of `epoch` does not hold the output any more.
+    """
+    if not is_current(storage, epoch):
+        raise LeaseLost(
+            f"{storage.uri}: another run took over while this one was not running; nothing more is committed here"
+        )
 
 
 def newest_epoch(storage: Storage) -> int:

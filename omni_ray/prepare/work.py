@@ -20,7 +20,7 @@ import msgspec
 from omni_ray.catalog import Modality, Source
 from omni_ray.errors import LeaseLost, OmniRayError, StorageError, Unwritten
 from omni_ray.faults import stop_here
-from omni_ray.lease import is_current
+from omni_ray.lease import check_current
 from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare import readers, store
 from omni_ray.prepare.kinds import Segment, kind_of
@@ -115,8 +115,7 @@ class _Context:
             for key, content in objects.items():
                 writers.append(self.storage.staged(key, content))
             stop_here("decoding" if self.task.kind == "decode" else "indexing")
-            if not is_current(self.storage, self.work.epoch):
-                raise LeaseLost(f"{self.work.out}: another run took over")
+            check_current(self.storage, self.work.epoch)
             for writer in writers:
                 writer.commit()
         except StorageError as error:

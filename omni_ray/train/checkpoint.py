@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from omni_ray.errors import DataError, UsageError
 from omni_ray.faults import stop_here
+from omni_ray.lease import check_current
 from omni_ray.storage import Slice, Storage, open_storage
-from omni_ray.train.plan import Plan
+from omni_ray.train.plan import Orders, Plan
 
 COMPLETE = "COMPLETE"
 MODEL = "model.safetensors"
@@ -45,6 +46,12 @@ class State(msgspec.Struct, frozen=True):
 class FileFacts(msgspec.Struct, frozen=True):
     size: int
     sha256: str
+
+
+def open_held(orders: Orders) -> Storage:
+    """The storage of a run that holds its folder: after another run took it over, every change raises LeaseLost."""
+    held = open_storage(f"{orders.root}/{orders.folder}")
+    return open_storage(orders.root).fenced(lambda: check_current(held, orders.epoch))
 
 
 class Snapshot(NamedTuple):

@@ -88,7 +88,7 @@ def _run_stage(stage: str, arguments: argparse.Namespace) -> None:
             lease.release()
             _move_aside(storage, folder)
             lease = Lease.acquire(open_storage(f"{root}/{folder}"), command)
-        _train(stage, config, storage, folder, arguments)
+        _train(stage, config, storage.fenced(lease.check), lease.epoch, folder, arguments)
     finally:
         lease.release()
 
@@ -99,7 +99,9 @@ def _move_aside(storage: Storage, folder: str) -> None:
     print(f"  the run that was there is now {storage.uri}/{move_aside(storage, folder)}", flush=True)
 
 
-def _train(stage: str, config: StageConfig, storage: Storage, folder: str, arguments: argparse.Namespace) -> None:
+def _train(
+    stage: str, config: StageConfig, storage: Storage, epoch: int, folder: str, arguments: argparse.Namespace
+) -> None:
     from omni_ray import blocks
     from omni_ray.runtime import connected
     from omni_ray.train import trainer
@@ -120,7 +122,7 @@ def _train(stage: str, config: StageConfig, storage: Storage, folder: str, argum
         workers = trainer.choose_workers(asked, arguments.gpu, arguments.resize_seconds)
         plan = settle(stage, config, task, storage, folder, Scale(workers.most, arguments.scale_lr), _say)
         if plan is not None:
-            orders = Orders(storage.location, folder, arguments.stop_at, arguments.record_ids)
+            orders = Orders(storage.location, folder, arguments.stop_at, arguments.record_ids, epoch)
             trainer.fit(trainer.Job(stage, prepared, plan, orders), workers, _listen)
 
 

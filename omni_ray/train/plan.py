@@ -77,6 +77,7 @@ class Orders(msgspec.Struct, frozen=True):
     folder: str
     stop_at: int | None = None
     record_ids: bool = False
+    epoch: int = 0  # of the lease on the run's folder; 0 where nobody else can be writing there
 
 
 def make_plan(

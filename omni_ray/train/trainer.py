@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from omni_ray import config as configs
 from omni_ray.errors import Interrupted, OmniRayError, StorageError
-from omni_ray.storage import open_storage
+from omni_ray.train import checkpoint
 from omni_ray.train.loop import Hooks, Training
 from omni_ray.train.plan import Orders, Plan
 from omni_ray.train.registry import room
@@ -138,7 +138,9 @@ def _work(told: dict[str, Any]) -> tuple[str, int] | None:
         job = msgspec.json.decode(told["job"], type=Job)
         config = configs.validate(job.plan.config, configs.STAGES[job.stage].config, f"the {job.stage} config")
         task = room(job.stage).open_task(config, job.prepared, device.type)
-        run = Training(task, config, job.plan, job.orders, Team.joined(device), open_storage(job.orders.root))
+        storage = checkpoint.open_held(job.orders)
+        storage.check()  # every rank sees it, so that Ray Train does not start again those that rank 0 left alone
+        run = Training(task, config, job.plan, job.orders, Team.joined(device), storage)
         run.run(_hooks(told["mailbox"]))
     except StorageError:
         raise

@@ -8,7 +8,7 @@ from typing import Any
 from omni_ray import schedule
 from omni_ray.config import ThinkerConfig
 from omni_ray.storage import LocalStorage
-from omni_ray.train import corpus, metrics, plan, token_store
+from omni_ray.train import checkpoint, corpus, metrics, plan, token_store
 from omni_ray.train.loop import Hooks, Training
 from omni_ray.train.stages.text import TextTask
 from omni_ray.train.team import Team
@@ -61,7 +61,7 @@ def training(
     task = TextTask(settings, ready, "cpu")
     orders = plan.Orders(str(folder), "run", stop_at=stop_at, record_ids=True)
     made = make_plan(settings, task, global_batch)
-    return Training(task, settings, made, orders, team or Team.alone(), LocalStorage(folder))
+    return Training(task, settings, made, orders, team or Team.alone(), checkpoint.open_held(orders))
 
 
 def rows(folder: Path) -> list[metrics.Row]:

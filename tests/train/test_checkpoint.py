@@ -7,7 +7,8 @@ import msgspec
 import pytest
 import torch
 
-from omni_ray.errors import DataError
+from omni_ray.errors import DataError, LeaseLost
+from omni_ray.lease import LEASE_FOLDER
 from omni_ray.models.layers import Attend
 from omni_ray.models.thinker import Thinker
 from omni_ray.storage import LocalStorage
@@ -26,6 +27,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, ready: token_store.Ready)
     folder = tmp_path_factory.mktemp("finished")
     small.training(folder, ready, small.config(keep_checkpoints=2)).run(Hooks())
     return folder
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    """All but the events of tensorboard, of which each start writes a file of its own."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "tensorboard")
+    return {path: path.read_bytes() for path in files}
 
 
 def test_exported_weights_reload_to_equal_logits(tmp_path: Path, ready: token_store.Ready) -> None:
@@ -79,6 +86,15 @@ def test_nothing_of_a_checkpoint_is_code(finished: Path) -> None:
             json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         else:
             json.loads(data)
+
+
+def test_a_run_that_lost_its_lease_writes_nothing_more(tmp_path: Path, ready: token_store.Ready) -> None:
+    run = small.training(tmp_path, ready, small.config())
+    LocalStorage(tmp_path / "run").put(f"{LEASE_FOLDER}/00000001.json", b"{}")  # of another run, which took over
+    before = files_of(tmp_path)
+    with pytest.raises(LeaseLost, match="another run took over"):
+        run.run(Hooks())
+    assert files_of(tmp_path) == before
 
 
 def test_an_error_of_the_writer_reaches_the_run(
