@@ -10,16 +10,23 @@ every yielded batch of receipts an object of its own, which the driver sees at o
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 import ray.data
+import ray.exceptions
 
+from omni_ray.errors import OmniRayError
 from omni_ray.runtime import connected
 
 FLUSH_SECONDS = 0.5
+FLUSH_BYTES = 32 << 10  # below 100 kB a message goes to the driver at once; a larger one stays, and dies, with its node
+MOST_IN_VAIN = 3
 GROUP_WEIGHT = (
     128 << 20
 )  # input bytes, some seconds of work; a Ray task costs the driver some 5 ms, so blocks share one
@@ -27,6 +34,12 @@ GROUP_BLOCKS = 64
 GROUPS_PER_CPU = 4  # into which what is left is divided, so that groups become small towards the end and no CPU idles
 BACKGROUND = ("StreamingExecutor-", "iter_threaded")  # threads that Ray Data schedules and reads in
 END_SECONDS = 30.0  # for them to end; they stop between two steps
+LOST = (  # what Ray says where a node took something with it that Ray cannot bring back
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.StreamingGeneratorReplayInconsistentError,
+    ray.exceptions.WorkerCrashedError,
+)
 
 Work = Callable[[bytes], Iterator[bytes]]
 
@@ -36,22 +49,79 @@ def run_blocks(
 ) -> Generator[bytes, None, None]:
     """Run `work` over every task, in no particular order, and yield what it yields soon after.
 
+    Nodes may die and join. What a lost node had not told of is done again; what it had told of comes once all the same.
     Closed early, it ends what is running; that has to come before `connected` ends.
 
     Args:
-        work: picklable; called in a worker process with one encoded task. An exception ends the whole run.
+        work: picklable; called in a worker process with one encoded task, more than once where a node dies, so that it
+            must leave the same each time. An exception ends the whole run.
         tasks: encoded task, weight in input bytes.
+
+    Raises:
+        OmniRayError: where nodes are lost faster than tasks end.
     """
     with connected(address, workers) as cpus:
-        groups = group_tasks(tasks, cpus)
-        rows = [{"tasks": group} for group in groups]
         _configure()
-        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            partial(_run_group, work), batch_size=None, batch_format="pyarrow", num_cpus=1
-        )
-        with _threads_ended():
+        unfinished = Unfinished(tasks)
+        in_vain = 0
+        while unfinished.tasks:
+            before = len(unfinished.tasks)
+            error = yield from _pass(work, unfinished, cpus)
+            in_vain = 0 if len(unfinished.tasks) < before else in_vain + 1
+            if in_vain == MOST_IN_VAIN:
+                raise OmniRayError(
+                    f"{before} tasks were begun {in_vain} times and none of them ended, because nodes were lost "
+                    f"({error or 'nothing more is known'}); see to the nodes (`ray status`), then run the same command "
+                    "again"
+                ) from error
+
+
+def _pass(work: Work, unfinished: "Unfinished", cpus: int) -> Generator[bytes, None, ray.exceptions.RayError | None]:
+    """Run all unfinished tasks once; what could not be had back is unfinished then, too."""
+    rows = unfinished.rows(cpus)
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        partial(_run_group, work), batch_size=None, batch_format="pyarrow", num_cpus=1
+    )
+    with _threads_ended():
+        try:
             for table in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
-                yield from table.column("receipts").combine_chunks().flatten().to_pylist()
+                yield from unfinished.take(table)
+        except LOST as error:
+            return error
+    return None
+
+
+class Unfinished:
+    """The tasks whose end is not known yet.
+
+    When a node dies Ray runs its task again and goes on where the first run had come to, by number of messages. What is
+    in a message depends on when it was sent, so one can be left out between the two runs; hence a task has ended when
+    all that it gave is here.
+    """
+
+    def __init__(self, tasks: Sequence[tuple[bytes, int]]) -> None:
+        self.tasks = dict(enumerate(tasks))
+        self._got: Counter[int] = Counter()  # receipts of each task
+
+    def rows(self, cpus: int) -> list[dict[str, list[Any]]]:
+        """Groups of tasks, each with the tasks' numbers."""
+        numbers = iter(self.tasks)
+        return [
+            {"tasks": group, "numbers": list(islice(numbers, len(group)))}
+            for group in group_tasks(list(self.tasks.values()), cpus)
+        ]
+
+    def take(self, table: pa.Table) -> Iterator[bytes]:
+        """The receipts of a message that are new."""
+        columns = [table.column(name).combine_chunks().flatten().to_pylist() for name in _COLUMNS.names]
+        for number, place, receipt in zip(*columns, strict=True):
+            if number not in self.tasks or place > self._got[number]:
+                continue
+            if receipt is None:
+                del self.tasks[number]
+            elif place == self._got[number]:
+                self._got[number] += 1
+                yield receipt
 
 
 @contextmanager
@@ -91,20 +161,44 @@ def group_tasks(tasks: Sequence[tuple[bytes, int]], cpus: int) -> list[list[byte
 
 def _run_group(work: Work, batch: pa.Table) -> Iterator[pa.Table]:
     """What Ray Data calls in a worker: one batch is one group of tasks."""
-    receipts: list[bytes] = []
-    flushed = time.monotonic()
-    for task in batch.column("tasks").combine_chunks().flatten().to_pylist():
+    tasks, numbers = (batch.column(name).combine_chunks().flatten().to_pylist() for name in ("tasks", "numbers"))
+    message = _Message()
+    for number, task in zip(numbers, tasks, strict=True):
+        place = 0
         for receipt in work(task):
-            receipts.append(receipt)
-            if time.monotonic() - flushed > FLUSH_SECONDS:
-                yield _table(receipts)
-                receipts, flushed = [], time.monotonic()
-    yield _table(receipts)
+            message.add(number, place, receipt)
+            place += 1
+            if message.due():
+                yield message.table()
+                message = _Message()
+        message.add(number, place, None)
+    yield message.table()
 
 
-def _table(receipts: list[bytes]) -> pa.Table:
-    """One row, which becomes one object: a row for each receipt would cost the driver some 5 ms for each."""
-    return pa.table({"receipts": pa.array([receipts], pa.list_(pa.binary()))})
+class _Message:
+    """Receipts that are sent together: task, place among its receipts, receipt; None at the end of a task."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, int, bytes | None]] = []
+        self._began = time.monotonic()
+        self._bytes = 0
+
+    def add(self, number: int, place: int, receipt: bytes | None) -> None:
+        self._rows.append((number, place, receipt))
+        self._bytes += len(receipt or b"")
+
+    def due(self) -> bool:
+        return time.monotonic() - self._began > FLUSH_SECONDS or self._bytes >= FLUSH_BYTES
+
+    def table(self) -> pa.Table:
+        """One row, which becomes one object: a row for each receipt would cost the driver some 5 ms for each."""
+        columns = zip(*self._rows, strict=True)
+        return pa.table([[list(column)] for column in columns], schema=_COLUMNS)
+
+
+_COLUMNS = pa.schema(
+    [("numbers", pa.list_(pa.int64())), ("places", pa.list_(pa.int64())), ("receipts", pa.list_(pa.binary()))]
+)
 
 
 def _configure() -> None:

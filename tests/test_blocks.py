@@ -1,15 +1,27 @@
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
+import pyarrow as pa
 import pytest
 import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
 from omni_ray import runtime
-from omni_ray.blocks import BACKGROUND, GROUP_BLOCKS, GROUP_WEIGHT, GROUPS_PER_CPU, group_tasks, run_blocks
+from omni_ray.blocks import (
+    BACKGROUND,
+    GROUP_BLOCKS,
+    GROUP_WEIGHT,
+    GROUPS_PER_CPU,
+    Unfinished,
+    _Message,
+    group_tasks,
+    run_blocks,
+)
 from omni_ray.errors import LeaseLost
 from omni_ray.prepare import command
 from omni_ray.prepare.options import Options
@@ -32,6 +44,38 @@ def test_groups_become_small_towards_the_end() -> None:
     assert len(groups[0]) == GROUP_WEIGHT // (16 << 20)
     assert [len(group) for group in groups[-4:]] == [1] * 4
     assert len(groups) < 200
+
+
+@given(data=st.data())
+def test_a_task_has_ended_when_all_that_it_gave_is_here(data: st.DataObject) -> None:
+    """Groups run twice, the second run taking the place of the first after some messages, as Ray does it."""
+    counts = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=6), "receipts of each task")
+    unfinished = Unfinished([(b"%d" % number, 1) for number in range(len(counts))])
+    got = []
+    for number in range(20):  # passes; in the last ones nothing is lost
+        for row in unfinished.rows(1):
+            runs = [list(messages_of(row, counts, data.draw(st.randoms()))) for _ in range(2)]
+            cut = data.draw(st.integers(0, len(runs[0])), "messages of the first run") if number < 10 else 0
+            lost = data.draw(st.booleans(), "whether the second run's others are lost") and number < 10
+            for message in runs[0][:cut] + ([] if lost else runs[1][cut:]):
+                got += unfinished.take(message)
+        if not unfinished.tasks:
+            break
+    assert not unfinished.tasks
+    assert sorted(got) == sorted(b"%d/%d" % (number, place) for number, of in enumerate(counts) for place in range(of))
+
+
+def messages_of(row: dict[str, list[Any]], counts: list[int], dice: random.Random) -> Iterator[pa.Table]:
+    """What a worker sends for a group of tasks, cut into messages by chance."""
+    message = _Message()
+    for number in row["numbers"]:
+        for place in range(counts[number]):
+            message.add(number, place, b"%d/%d" % (number, place))
+            if dice.random() < 0.5:
+                yield message.table()
+                message = _Message()
+        message.add(number, counts[number], None)
+    yield message.table()
 
 
 @pytest.mark.ray

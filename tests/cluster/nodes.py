@@ -202,6 +202,6 @@ def _living(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
 
 def _title(process: psutil.Process) -> str:
     try:
-        return " ".join(process.cmdline())
+        return " ".join(process.cmdline()).strip()
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return ""
