@@ -42,13 +42,13 @@ _RECOGNISED = (  # what is not read, and what is but too broken to be opened, by
     (b"%pdf", "unsupported_format", "a PDF, not a picture"),
     (b"ftyphei", "unsupported_format", "HEIC is not read; convert it"),
     (b"ftypmif1", "unsupported_format", "HEIF is not read; convert it"),
-    (b"ftypavif", "damaged", "begins like an AVIF, but its header cannot be read"),
+    (b"ftypavif", "corrupt", "begins like an AVIF, but its header cannot be read"),
     (b"ftyp", "unsupported_format", "a video, or a HEIF picture"),
-    (b"\x89png", "damaged", "begins like a PNG, but its header cannot be read"),
-    (b"gif8", "damaged", "begins like a GIF, but its header cannot be read"),
-    (b"ii*\0", "damaged", "begins like a TIFF, but its header cannot be read"),
-    (b"mm\0*", "damaged", "begins like a TIFF, but its header cannot be read"),
-    (b"webp", "damaged", "begins like a WebP, but its header cannot be read"),
+    (b"\x89png", "corrupt", "begins like a PNG, but its header cannot be read"),
+    (b"gif8", "corrupt", "begins like a GIF, but its header cannot be read"),
+    (b"ii*\0", "corrupt", "begins like a TIFF, but its header cannot be read"),
+    (b"mm\0*", "corrupt", "begins like a TIFF, but its header cannot be read"),
+    (b"webp", "corrupt", "begins like a WebP, but its header cannot be read"),
 )
 
 # Pillow refuses twice as much, also for the pictures inside ICO and ICNS files, whose size cannot be asked for.
@@ -100,7 +100,7 @@ def decode(data: bytes, enough: int = 0) -> Pixels | Unusable:
         raise
     except Exception as error:  # noqa: BLE001 - decoders raise anything over a damaged file; it goes into the quarantine
         words = f"cannot be decoded: {str(error)[:200] or type(error).__name__}"
-        return Unusable("truncated" if "truncated" in words.lower() else "damaged", words)
+        return Unusable("truncated" if "truncated" in words.lower() else "corrupt", words)
 
 
 def _jpeg(data: bytes, enough: int) -> Pixels | Unusable:

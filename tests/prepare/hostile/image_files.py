@@ -48,17 +48,17 @@ def truncated() -> dict[str, Case]:
     cases = {}
     for suffix, form in forms.items():
         data = encoded(noisy, form)
-        reason = "damaged" if suffix in ("webp", "jp2") else "truncated"  # these decoders do not say why
+        reason = "corrupt" if suffix in ("webp", "jp2") else "truncated"  # these decoders do not say why
         cases[f"half.{suffix}"] = Case(data[: len(data) // 2], reason)
     whole = encoded(noisy, "JPEG")
     return cases | {
         "empty.jpg": Case(b"", "empty", "no bytes"),
-        "three_bytes.jpg": Case(whole[:3], "damaged"),
+        "three_bytes.jpg": Case(whole[:3], "corrupt"),
         "only_header.jpg": Case(whole[: whole.index(b"\xff\xda") + 14], "truncated"),
         "progressive_half.jpg": Case((data := encoded(noisy, "JPEG", progressive=True))[: len(data) // 2], "truncated"),
-        "eight_bytes.png": Case(b"\x89PNG\r\n\x1a\n", "damaged", "PNG"),
-        "six_bytes.gif": Case(b"GIF89a", "damaged", "GIF"),
-        "eight_bytes.tif": Case(b"II*\0\x08\0\0\0", "damaged", "TIFF"),
+        "eight_bytes.png": Case(b"\x89PNG\r\n\x1a\n", "corrupt", "PNG"),
+        "six_bytes.gif": Case(b"GIF89a", "corrupt", "GIF"),
+        "eight_bytes.tif": Case(b"II*\0\x08\0\0\0", "corrupt", "TIFF"),
     }
 
 
@@ -108,8 +108,8 @@ def bombs() -> dict[str, Case]:
         "bomb.tif": Case(_tiff(60_000, 60_000), "too_large"),
         "bomb_in_a_tile.tif": Case(_tiff(64, 64, tile=30_000), "too_large", "900,000,000 pixels"),
         "bomb.ico": Case(icon, "too_large"),
-        "bomb_of_text.png": Case(_png(16, 16, 2, zlib.compress(bytes(49 * 16)), [_text_bomb()]), "damaged"),
-        "bomb_of_colours.png": Case(_png(16, 16, 2, zlib.compress(bytes(49 * 16)), [_profile_bomb()]), "damaged"),
+        "bomb_of_text.png": Case(_png(16, 16, 2, zlib.compress(bytes(49 * 16)), [_text_bomb()]), "corrupt"),
+        "bomb_of_colours.png": Case(_png(16, 16, 2, zlib.compress(bytes(49 * 16)), [_profile_bomb()]), "corrupt"),
     }
 
 
@@ -124,17 +124,17 @@ def damaged() -> dict[str, Case]:
     twelve[at + 4] = 12
     not_numbers = np.full((64, 64), np.nan, np.float32)
     return {
-        "flipped_byte.png": Case(bytes(crossed), "damaged"),
-        "no_size.jpg": Case(bytes(no_size), "damaged"),
-        "twelve_bits.jpg": Case(bytes(twelve), "damaged"),
-        "no_size.png": Case(_png(0, 0, 2, zlib.compress(b"")), "damaged"),
+        "flipped_byte.png": Case(bytes(crossed), "corrupt"),
+        "no_size.jpg": Case(bytes(no_size), "corrupt"),
+        "twelve_bits.jpg": Case(bytes(twelve), "corrupt"),
+        "no_size.png": Case(_png(0, 0, 2, zlib.compress(b"")), "corrupt"),
         "no_pixels.png": Case(_png(64, 64, 2, zlib.compress(b"")), "truncated"),
-        "no_frames.gif": Case(b"GIF89a" + struct.pack("<HHBBB", 64, 64, 0, 0, 0) + b";", "damaged"),
-        "not_numbers.tif": Case(encoded(Image.fromarray(not_numbers), "TIFF"), "damaged", "not numbers"),
-        "loop.tif": Case(b"II*\0\x08\0\0\0\0\0\x08\0\0\0", "damaged"),
-        "far_away.tif": Case(b"II*\0\xff\xff\xff\x7f", "damaged"),
-        "no_such_compression.tif": Case(_tiff(64, 64, compression=47_000), "damaged"),
-        "strip_elsewhere.tif": Case(_tiff(64, 64, offset=0x7FFFFFFF), "damaged"),
+        "no_frames.gif": Case(b"GIF89a" + struct.pack("<HHBBB", 64, 64, 0, 0, 0) + b";", "corrupt"),
+        "not_numbers.tif": Case(encoded(Image.fromarray(not_numbers), "TIFF"), "corrupt", "not numbers"),
+        "loop.tif": Case(b"II*\0\x08\0\0\0\0\0\x08\0\0\0", "corrupt"),
+        "far_away.tif": Case(b"II*\0\xff\xff\xff\x7f", "corrupt"),
+        "no_such_compression.tif": Case(_tiff(64, 64, compression=47_000), "corrupt"),
+        "strip_elsewhere.tif": Case(_tiff(64, 64, offset=0x7FFFFFFF), "corrupt"),
     }
 
 
