@@ -1,6 +1,6 @@
 """What flows through preparation: files, indexes, blocks, raw records, and what becomes of a record."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -50,17 +50,18 @@ class Cuts(Protocol):
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A member of an archive, in stored order.
+    """A member of an archive, in stored order, or a file of a folder, in the order of names.
 
     `offset` is where its content begins in the (decompressed) tar stream; for zip the position in the central
-    directory. `refused` is the reason for which it is never read ("" where it is). `twins` of the same name come before
-    it.
+    directory; for a file of a folder its time of change in ns, or 0 and the ETag in `revision`, for an object.
+    `refused` is the reason for which it is never read ("" where it is). `twins` of the same name come before it.
     """
 
     name: str
     offset: int
     size: int
     refused: str = ""
+    revision: str = ""
     twins: int = 0
 
     @property
@@ -105,7 +106,7 @@ class Bad(NamedTuple):
 class RawBatch(NamedTuple):
     """Records in canonical order, and the cursor at which reading goes on after them (None at the block's end)."""
 
-    records: list[Raw | Bad]
+    records: Collection[Raw | Bad]
     read_bytes: int  # of input consumed by this batch
     cursor: str | None
 

@@ -268,13 +268,15 @@ def decode_cuts(data: bytes, where: str) -> list[Cut]:
 
 
 def encode_members(members: Sequence[Member]) -> bytes:
-    columns = {name: [getattr(member, name) for member in members] for name in _MEMBERS.names}
-    return encode_parquet(pa.table(columns, schema=_MEMBERS))
+    """The column of revisions is there where one has some."""
+    names = [name for name in _MEMBERS.names if name != "revision" or any(member.revision for member in members)]
+    columns = {name: [getattr(member, name) for member in members] for name in names}
+    return encode_parquet(pa.table(columns, schema=pa.schema([_MEMBERS.field(name) for name in names])))
 
 
 def decode_members(data: bytes, where: str) -> list[Member]:
     """Raises DataError, naming the file `where`, for one that is damaged."""
-    return [Member(**row) for row in _read_parquet(data, where, _MEMBERS.names).to_pylist()]
+    return [Member(**row) for row in _read_parquet(data, where).to_pylist()]
 
 
 _CUTS = pa.schema(
@@ -287,4 +289,12 @@ _CUTS = pa.schema(
         ("first_row", pa.int64()),
     ]
 )
-_MEMBERS = pa.schema([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("refused", pa.string())])
+_MEMBERS = pa.schema(
+    [
+        ("name", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("refused", pa.string()),
+        ("revision", pa.string()),
+    ]
+)

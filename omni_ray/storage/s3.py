@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from omni_ray.errors import Refused, StorageError
+from omni_ray.errors import DataError, NotStored, Refused, StorageError
 from omni_ray.storage.base import Appender, Assembly, Log, Slice, Stat, Storage, Writer, check_key
 from omni_ray.storage.s3_client import (
     CONFLICT_ATTEMPTS,
@@ -200,9 +200,7 @@ class S3Storage(Storage):
     def folders(self, prefix: str) -> Iterator[str]:
         folder = self._prefix + (f"{check_key(prefix, self.uri)}/" if prefix else "")
         with naming(self.uri_of(prefix)):
-            pages = client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder, Delimiter="/")
-            found = [one["Prefix"] for page in pages for one in page.get("CommonPrefixes", ())]
-        yield from sorted(name.removeprefix(folder).rstrip("/") for name in found)
+            yield from sorted(list_folders(self.bucket, folder))
 
     def sweep(self, prefix: str, only: Collection[str] | None = None, deep: bool = True) -> int:
         folder = self._prefix + (f"{check_key(prefix, self.uri)}/" if prefix else "")
@@ -238,8 +236,13 @@ def open_object(bucket: str, key: str, size: int, etag: str, region: tuple[int, 
     target = {"Bucket": bucket, "Key": key}
 
     def fetch(start: int, length: int) -> bytes:
-        with naming(f"s3://{bucket}/{key}"):
-            return get_range(target, start, length, IfMatch=etag)
+        try:
+            with naming(f"s3://{bucket}/{key}"):
+                return get_range(target, start, length, IfMatch=etag)
+        except NotStored as error:
+            raise DataError(
+                f"s3://{bucket}/{key}: gone since it was listed; put it back, or --update takes what is there now"
+            ) from error
 
     return cast(BinaryIO, RangeReader(fetch, size, region))
 
@@ -268,10 +271,18 @@ def get_range(target: dict[str, str], start: int, length: int | None, **conditio
         raise
 
 
-def list_objects(bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    """Every object below a prefix, a page of a thousand at a time."""
-    for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+def list_objects(bucket: str, prefix: str, after: str = "") -> Iterator[dict[str, Any]]:
+    """Every object below a prefix, those behind the key `after`, a page of a thousand at a time."""
+    arguments = {"Bucket": bucket, "Prefix": prefix, **({"StartAfter": after} if after else {})}
+    for page in client().get_paginator("list_objects_v2").paginate(**arguments):
         yield from page.get("Contents", ())
+
+
+def list_folders(bucket: str, prefix: str) -> Iterator[str]:
+    """The names of the folders that lie directly below a prefix."""
+    for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
+        for found in page.get("CommonPrefixes", ()):
+            yield found["Prefix"].removeprefix(prefix).rstrip("/")
 
 
 def _nanoseconds(moment: Any) -> int:

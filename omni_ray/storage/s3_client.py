@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -129,11 +129,13 @@ def is_missing(error: ClientError) -> bool:
     return code_of(error) in ("404", "NoSuchKey", "NotFound")
 
 
-def read_body(fetch: Callable[[], dict[str, Any]]) -> bytes:
-    """The body of a GET. A connection cut in the body is no failure of the request to botocore, so it ends here."""
+def read_body(fetch: Callable[[], dict[str, Any]], most: int | None = None) -> bytes:
+    """The body of a GET, or its first `most` bytes. A connection cut in the body is no failure of the request to
+    botocore, so it ends here."""
     for attempt in range(1, BODY_ATTEMPTS + 1):
         try:
-            data: bytes = fetch()["Body"].read()
+            with closing(fetch()["Body"]) as body:
+                data: bytes = body.read(most)
             return data
         except _CUT:
             if attempt == BODY_ATTEMPTS:

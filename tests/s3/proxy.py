@@ -55,6 +55,7 @@ class Proxy:
     requests: list[tuple[str, str]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     storm: random.Random | None = None  # then one request of ten fails, in one way or another
+    held: tuple[str, list[threading.Barrier]] | None = None  # a path, and where each next request of it waits
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fail(self, *faults: Fault) -> None:
@@ -65,8 +66,23 @@ class Proxy:
         with self.lock:
             return Counter(kind for kind, _ in self.requests)
 
+    def hold(self, path: str, count: int) -> None:
+        """Let the next `count` requests whose path matches wait until all of them are there, which is a minute at
+        most."""
+        with self.lock:
+            self.held = (path, [threading.Barrier(count, timeout=60)] * count)
+
+    def wait(self, path: str) -> None:
+        """Have a request wait where it was told to."""
+        with self.lock:
+            waits = self.held is not None and self.held[1] and re.search(self.held[0], path)
+            barrier = self.held[1].pop() if self.held is not None and waits else None
+        if barrier is not None:
+            barrier.wait()
+
     def forget(self) -> None:
         with self.lock:
+            self.held = None
             self.requests.clear()
             self.faults.clear()
             self.storm = None
@@ -134,6 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.proxy.note(self.command, self.path)
+        self.proxy.wait(self.path)
         if fault is not None and fault.status:
             self._refuse(fault)
             return

@@ -54,7 +54,7 @@ def test_a_wav_is_a_uri(proxy: Proxy, tmp_path: Path) -> None:
     assert all(storage.read(f"images/{entry['image']}").startswith(b"\xff\xd8") for entry in entries)
 
 
-def test_a_table_of_paths_and_a_folder(proxy: Proxy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_of_paths(proxy: Proxy, tmp_path: Path) -> None:
     rows = [["file", "words"], ["1.png", "first"], ["9.png", "gone"]]
     world.files(tmp_path / "in", {"t.csv": world.table_csv(rows), "pics/1.png": world.photo(1)})
     upload_folder(tmp_path / "in", "in")
@@ -64,6 +64,3 @@ def test_a_table_of_paths_and_a_folder(proxy: Proxy, tmp_path: Path, capsys: pyt
     assert inprocess.omni("verify", OUT) == 0
     entries = json.loads(S3Storage(OUT).read("images/production_annotations.json"))
     assert [entry["caption"] for entry in entries] == ["first"]
-    entry = world.entry("photos", "image", f"s3://{BUCKET}/in/pics/", "imagefolder")
-    assert world.prepare("image", f"{OUT}2", world.catalog(tmp_path, entry)) == 5
-    assert "pack them as tar or zip" in capsys.readouterr().err

@@ -2,18 +2,15 @@
 
 import io
 import lzma
-import os
 import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from omni_ray.catalog import Source
-from omni_ray.errors import DataError
 from omni_ray.prepare.readers.layout import Container, is_selected, refused_name
 from omni_ray.prepare.readers.streams import MIB, Damaged, Layer, Sequential, Stream, Window
 from omni_ray.prepare.records import Member
@@ -192,24 +189,16 @@ class Archive:
 
 
 class Folder:
-    """The files of a folder, read like the members of an archive; `offset` of one is its time of change in ns."""
+    """The files of a folder, read like the members of an archive; `open_` gives the bytes of one, as it was listed."""
 
-    def __init__(self, root: Path, observe: Callable[[bytes], None]) -> None:
-        self._root = root
+    def __init__(self, open_: Callable[[Member], BinaryIO], observe: Callable[[bytes], None]) -> None:
+        self._open = open_
         self._observe = observe
 
     @contextmanager
     def member(self, member: Member) -> Iterator[Stream]:
-        """The content of one file.
-
-        Raises:
-            DataError: for one that is not as it was listed.
-        """
-        path = self._root / member.name
-        with path.open("rb") as stream:
-            stat = os.fstat(stream.fileno())
-            if (stat.st_size, stat.st_mtime_ns) != (member.size, member.offset):
-                raise DataError(f"{path}: changed since this run planned with it; run again with --update")
+        """The content of one file. Raises DataError for one that is not as it was listed."""
+        with self._open(member) as stream:
             yield _Observed(stream, self._observe)
 
 

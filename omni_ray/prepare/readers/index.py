@@ -5,6 +5,7 @@ A pass goes on from `cursor`, a JSON list of numbers that says how far it came a
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from omni_ray.catalog import Source
 from omni_ray.prepare.readers import tables
@@ -17,9 +18,10 @@ from omni_ray.prepare.readers.plan import ByteCuts
 from omni_ray.prepare.readers.steps import Task
 from omni_ray.prepare.readers.streams import CHUNK_BYTES, MIB, Damaged
 from omni_ray.prepare.records import Cut, IndexPart, InputFile, Member, Unit
-from omni_ray.prepare.sources import check_unchanged, folder_members
+from omni_ray.prepare.sources import Tally, changed, check_unchanged, folder_members
 
 INDEX_SEGMENT_BYTES = 256 * MIB
+FOLDER_PART = 1 << 16  # files of a folder in one part: a second or so on disk, 66 requests to S3
 
 
 def index_file(
@@ -31,15 +33,39 @@ def index_file(
 ) -> Iterator[IndexPart]:
     """Look at a file's content and yield its cuts and members, a part for about every `segment_bytes` of it."""
     if layout_of(source, file).container == "folder":
-        members = folder_members(source, file)
-        check_unchanged(source, file)
-        yield IndexPart(_zip_cuts(members, source), members, b"", None)
+        yield from _index_folder(source, file, cursor)
         return
     *state, length, crc = json.loads(cursor) if cursor else [0, 0, 0, 0, 0, 0]
     with opened(source, file, seek_points, checksum=Checksum(length, crc)) as content:
         for part in _parts(content, source, layout_of(source, file), state, segment_bytes):
             check_unchanged(source, file)
             yield part
+
+
+def _index_folder(source: Source, file: InputFile, cursor: str | None) -> Iterator[IndexPart]:
+    """Files are cut as members of a zip are. The listing is compared with what was planned with at its end.
+
+    Raises:
+        DataError: where it is another one.
+    """
+    state: list[Any] = json.loads(cursor) if cursor else ["", 0, 0]
+    last, first, weight, tally = str(state[0]), int(state[1]), int(state[2]), Tally(*state[3:])
+    cuts: list[Cut] = []
+    members: list[Member] = []
+    for member in folder_members(source, file, last):
+        if len(members) == FOLDER_PART:  # at least one more follows
+            yield IndexPart(cuts, members, b"", json.dumps([last, first, weight, *tally]))
+            cuts, members = [], []
+        last = member.name
+        members.append(member)
+        tally = tally.plus(member)
+        weight += member.size
+        if weight >= source.block_bytes:
+            cuts.append(Cut("members", first, tally.files, weight=weight))
+            first, weight = tally.files, 0
+    if tally.file(file.path) != file:
+        raise changed(source, file.path)
+    yield IndexPart(cuts + _closed(first, tally.files, weight), members, b"", None)
 
 
 def _cursor(content: Content, *state: int) -> str:
@@ -90,7 +116,7 @@ def _index_tar(content: Content, source: Source, state: list[int], segment_bytes
 
 
 def _zip_cuts(members: list[Member], source: Source) -> list[Cut]:
-    """Members of a zip (and files of a folder) are read from their start, so each is whole; small ones share a cut."""
+    """Members of a zip are read from their start, so each is whole; small ones share a cut."""
     cuts: list[Cut] = []
     first, weight = 0, 0
     for position, member in enumerate(members, 1):

@@ -33,11 +33,13 @@ def read_slice(stream: Stream, task: Task, start: int, stop: int, at: int | None
     if at is None:
         at = _first_line(stream, start, stop, newline)
     decode = text_lines if format_ == "lines" else JsonLines(task).decode
-    for chunk in line_chunks(stream, at, stop, newline, task.step_bytes):
+    for chunk in line_chunks(stream, at, stop, newline, task.step_bytes, task.step_records):
         yield Step(_decode_chunk(task, chunk, newline, decode), chunk.end - chunk.start, chunk.end)
 
 
-def line_chunks(stream: Stream, at: int, stop: int, newline: bytes, step_bytes: int) -> Iterator[Chunk]:
+def line_chunks(
+    stream: Stream, at: int, stop: int, newline: bytes, step_bytes: int, step_lines: int = STEP_RECORDS
+) -> Iterator[Chunk]:
     """Split [at, stop) and the rest of its last line into chunks of whole lines; `at` is the start of a line."""
     stream.seek(at)
     parts: list[bytes] = []  # of the line that begins at `at`
@@ -60,7 +62,7 @@ def line_chunks(stream: Stream, at: int, stop: int, newline: bytes, step_bytes: 
             skipping = skipping or held > MAX_RECORD_BYTES
             parts = [] if skipping else [*parts, data] if len(parts) < 64 else [b"".join(parts) + data]
             continue
-        few = _place_behind(data, newline, STEP_RECORDS, cut)
+        few = _place_behind(data, newline, step_lines, cut)
         end = at + held + few
         yield Chunk(at, end, None if skipping else b"".join(parts) + data[:few])
         if few < cut:

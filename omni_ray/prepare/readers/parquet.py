@@ -68,7 +68,7 @@ def _group_records(
     row, problem = first_row, f"row group {group} ends early"
     try:
         if columns or meta.num_rows <= _MAX_GROUP_ROWS:
-            batch_rows = _batch_rows(stream, meta, columns)
+            batch_rows = min(_batch_rows(stream, meta, columns), task.step_records)
             for batch in file.iter_batches(batch_rows, row_groups=[group], columns=columns, use_threads=False):
                 yield _records(task, row, batch)
                 row += len(batch)

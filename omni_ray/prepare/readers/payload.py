@@ -1,9 +1,10 @@
 """The sound or picture of a record of a table: bytes, `{bytes, path}`, or the path of a file beside the table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import PurePosixPath
 
 from omni_ray.catalog import Source, template_names
+from omni_ray.prepare.readers.ahead import Ahead
 from omni_ray.prepare.readers.shelf import Shelf
 from omni_ray.prepare.readers.streams import MAX_MEDIA_BYTES, MIB, Damaged
 from omni_ray.prepare.records import Bad, InputFile, Raw
@@ -11,22 +12,56 @@ from omni_ray.prepare.sources import read_beside
 from omni_ray.prepare.transforms import fields
 
 
+class Fetched(Collection[Raw | Bad]):
+    """Records that are made when they are asked for, so that a batch does not hold all of their media."""
+
+    def __init__(
+        self, make: Callable[[Collection[Raw | Bad]], Iterator[Raw | Bad]], records: Collection[Raw | Bad]
+    ) -> None:
+        self._make = make
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Raw | Bad]:
+        return self._make(self._records)
+
+    def __contains__(self, record: object) -> bool:
+        return any(record == one for one in self)
+
+
 class Payloads:
     """Brings records what is left to be found: the media that a table names, and the values that `maps` replaces."""
 
-    def __init__(self, source: Source, file: InputFile, shelf: Shelf, observe: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, source: Source, file: InputFile, shelf: Shelf, observe: Callable[[bytes], None], ahead: Ahead | None
+    ) -> None:
         self._source = source
         self._file = file
         self._shelf = shelf
-        self._observe = observe
         self._inside = file.path.lower().endswith((".tar", ".tar.gz", ".tgz", ".zip", "/"))
+        self._ahead = ahead if not self._inside or file.path.endswith("/") else None  # an archive is one stream
+        self._observe = self._ahead.heard if self._ahead else observe
         template = source.media_template() if source.reader == "table" else ""
         names = template_names(template)
         self._column = names[0].split(".") if template and template == f"{{{names[0] if names else ''}}}" else None
         self._path_of = fields.renderer(template) if template and self._column is None else None
 
-    def of(self, raw: Raw) -> Raw | Bad:
+    def all(self, records: Collection[Raw | Bad]) -> Collection[Raw | Bad]:
+        """The records with their media, each of which is read when its turn comes."""
+        return Fetched(self.each, records)
+
+    def each(self, records: Collection[Raw | Bad]) -> Iterator[Raw | Bad]:
+        """The records with their media, in order."""
+        if self._ahead and (self._column or self._path_of):
+            return self._ahead.each(self.of, records)
+        return map(self.of, records)
+
+    def of(self, raw: Raw | Bad) -> Raw | Bad:
         """The record with its media, or why there is none."""
+        if isinstance(raw, Bad):
+            return raw
         try:
             if self._column is not None or self._path_of is not None:
                 raw = raw._replace(data=self._data(raw))
@@ -65,7 +100,8 @@ class Payloads:
             if self._inside:
                 table = PurePosixPath(raw.member.rpartition("~")[0] or raw.member)
                 return self._shelf.content(str(table.parent / pure))
-            data = read_beside(self._source, self._file, str(pure), MAX_MEDIA_BYTES)
+            expect = self._ahead.expect if self._ahead else lambda size: None
+            data = read_beside(self._source, self._file, str(pure), MAX_MEDIA_BYTES, expect)
         except KeyError:
             raise Damaged("missing_file", f"{path}: there is no such file beside the table") from None
         self._observe(data)

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from omni_ray.catalog import Source
 from omni_ray.prepare.readers import tables
+from omni_ray.prepare.readers.ahead import Ahead
 from omni_ray.prepare.readers.archives import Archive, Folder
 from omni_ray.prepare.readers.documents import read_document
 from omni_ray.prepare.readers.layout import SHELVES, Layout, format_of, layout_of
@@ -16,7 +18,7 @@ from omni_ray.prepare.readers.shelf import Shelf
 from omni_ray.prepare.readers.steps import Step, Task
 from omni_ray.prepare.readers.streams import CHUNK_BYTES, Damaged, Stream, read_fully
 from omni_ray.prepare.records import Bad, Cut, InputFile, Member, Raw, RawBatch
-from omni_ray.prepare.sources import check_unchanged, folder_of
+from omni_ray.prepare.sources import check_unchanged, is_remote, open_member
 
 
 def read_cut(
@@ -43,27 +45,25 @@ def read_cut(
     in_bytes = cut.unit in ("bytes", "aligned", "whole") and not cut.member
     region = (max(cut.start - 1, 0), cut.stop) if in_bytes else (0, 0)  # the byte before tells whether a line begins
     layout = layout_of(source, file)
+    ahead = Ahead(observe) if is_remote(file) and source.modality != "text" else None
     with ExitStack() as stack:
         if layout.container == "folder":
             content: Content | None = None
-            archive: Archive | Folder = Folder(folder_of(source, file), observe)
+            heard = ahead.heard if ahead else observe
+            archive: Archive | Folder = Folder(partial(open_member, source, file), heard)
         else:
             content = stack.enter_context(opened(source, file, seek_points, observe, region=region))
             archive = Archive(content, layout.container)
-        reading = _Reading(content, archive, source, file, layout, members, step_bytes)
+        reading = _Reading(content, archive, source, file, layout, members, step_bytes, ahead)
         if cut.unit != "members":
             batches = _batches(reading.stream(cut, at), cut.start)
         else:
             batches = reading.members(cut, position, at)
-        payloads = Payloads(source, file, reading.shelf, observe) if source.modality != "text" else None
+        payloads = Payloads(source, file, reading.shelf, observe, ahead) if source.modality != "text" else None
         for batch in batches:
             if content is not None:  # of a folder every file is checked when it is opened
                 check_unchanged(source, file)
-            yield _with_payloads(payloads, batch) if payloads else batch
-
-
-def _with_payloads(payloads: Payloads, batch: RawBatch) -> RawBatch:
-    return batch._replace(records=[payloads.of(one) if isinstance(one, Raw) else one for one in batch.records])
+            yield batch._replace(records=payloads.all(batch.records)) if payloads else batch
 
 
 def _batches(steps: Iterator[Step], position: int) -> Iterator[RawBatch]:
@@ -88,8 +88,10 @@ class _Reading:
         layout: Layout,
         members: Sequence[Member],
         step_bytes: int,
+        ahead: Ahead | None,
     ) -> None:
         self._content = content
+        self._ahead = ahead
         self.shelf = Shelf(source, members, self._read, f"{file.path} {file.size} {file.revision}")
         self._source = source
         self._layout = layout
@@ -113,6 +115,12 @@ class _Reading:
 
     def members(self, cut: Cut, position: int, at: int) -> Iterator[RawBatch]:
         """The records of the members of a cut, from `at` in the member at `position` on."""
+        if self._ahead and not self._content and self._source.reader in SHELVES:
+            numbers = range(position, cut.stop)
+            for number, records in zip(numbers, self._ahead.each(self.shelf.records, numbers), strict=True):
+                cursor = f"{number + 1}:-1" if number + 1 < cut.stop else None
+                yield RawBatch(records, self._members[number].size, cursor)
+            return
         for number in range(position, cut.stop):
             for batch in _batches(self._member(number, at), number):
                 last = batch.cursor is None and number + 1 < cut.stop
@@ -120,6 +128,8 @@ class _Reading:
             at = -1
 
     def _read(self, member: Member) -> bytes:
+        if self._ahead:
+            self._ahead.expect(member.size)
         with self._archive.member(member) as stream:
             data = read_fully(stream, member.size)
         if len(data) < member.size:

@@ -3,8 +3,10 @@
 from typing import Any, NamedTuple
 
 from omni_ray.catalog import Source
-from omni_ray.prepare.readers.streams import CHUNK_BYTES, MAX_MEDIA_BYTES, MAX_RECORD_BYTES, MIB
+from omni_ray.prepare.readers.streams import CHUNK_BYTES, MAX_MEDIA_BYTES, MAX_RECORD_BYTES, MIB, STEP_RECORDS
 from omni_ray.prepare.records import Bad, Raw
+
+STEP_MEDIA = 256
 
 
 class Task(NamedTuple):
@@ -13,6 +15,12 @@ class Task(NamedTuple):
     source: Source
     member: str = ""
     step_bytes: int = CHUNK_BYTES
+
+    @property
+    def step_records(self) -> int:
+        """Records of one step at most: those of a table may each name a sound or picture, which is made of them before
+        the segment is asked whether it is full."""
+        return STEP_RECORDS if self.source.modality == "text" else STEP_MEDIA
 
     @property
     def max_record_bytes(self) -> int:

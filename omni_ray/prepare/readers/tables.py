@@ -10,7 +10,7 @@ from typing import NamedTuple
 from omni_ray.prepare.readers.lines import JsonLines, without_bom
 from omni_ray.prepare.readers.parquet import open_parquet
 from omni_ray.prepare.readers.steps import Step, Task
-from omni_ray.prepare.readers.streams import MAX_RECORD_BYTES, MIB, STEP_RECORDS, Damaged, Stream
+from omni_ray.prepare.readers.streams import MAX_RECORD_BYTES, MIB, Damaged, Stream
 from omni_ray.prepare.records import Bad, Raw
 
 _READ = 256 << 10
@@ -158,7 +158,7 @@ def _steps(records: Iterator[_Record], task: Task, stop: int, at: int) -> Iterat
             if found.record is not None:
                 held.append(found.record)
             at = found.end
-            if at - begun >= task.step_bytes or len(held) >= STEP_RECORDS:
+            if at - begun >= task.step_bytes or len(held) >= task.step_records:
                 yield Step(held, at - begun, at)
                 held, begun = [], at
     except Damaged as damage:

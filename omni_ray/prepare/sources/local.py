@@ -1,13 +1,15 @@
 """Files and globs below the catalog's folder, or at absolute paths."""
 
 import glob
-import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from omni_ray.catalog import Source
 from omni_ray.errors import DataError, SourceFailed
 from omni_ray.prepare.records import InputFile, Member
+from omni_ray.prepare.sources.folders import tallied
 
 
 def expand_url(source: Source, url: str) -> list[InputFile]:
@@ -18,8 +20,8 @@ def expand_url(source: Source, url: str) -> list[InputFile]:
     """
     where = f"{source.defined_in}: source {source.name!r}: url: {url}"
     try:
-        if source.modality != "text" and (source.base / url).is_dir():
-            return [folder_file(source, f"{Path(url).as_posix()}/")]
+        if source.modality != "text" and (folders := _folders(source.base, url)):
+            return [tallied(source, path, folder_members(source, path)) for path in folders]
         found = _matches(source.base, url)
     except OSError as error:  # a folder that may not be entered
         raise SourceFailed(
@@ -40,46 +42,44 @@ def local_path(source: Source, file: InputFile) -> Path:
 
 def check_unchanged(source: Source, file: InputFile) -> None:
     """Raise DataError where `file` is no longer as it was pinned: what was read of it may be of two minds."""
-    path = local_path(source, file)
-    if file.path.endswith("/"):
-        found = folder_file(source, file.path)
-    else:
-        stat = path.stat()
-        found = InputFile(file.path, stat.st_size, str(stat.st_mtime_ns))
-    if found != file:
-        raise DataError(
-            f"{file.path}: changed since this run planned with it; run again with --update --dataset {source.name}, "
-            "which takes the file as it is then"
-        )
+    stat = local_path(source, file).stat()
+    if InputFile(file.path, stat.st_size, str(stat.st_mtime_ns)) != file:
+        raise changed(source, file.path)
 
 
-def folder_file(source: Source, path: str) -> InputFile:
-    """A folder as one input: its bytes in all, and a hash of the names, sizes and times of what is in it."""
-    digest, size = hashlib.sha256(), 0
-    for member in folder_members(source, InputFile(path, 0, "")):
-        size += member.size
-        digest.update(f"{member.name}\0{member.size}\0{member.offset}\0".encode())
-    return InputFile(path, size, digest.hexdigest()[:32])
+def changed(source: Source, path: str) -> DataError:
+    return DataError(
+        f"{path}: changed since this run planned with it; run again with --update --dataset {source.name}, "
+        "which takes it as it is then"
+    )
 
 
-def folder_members(source: Source, file: InputFile) -> list[Member]:
-    """The files below a folder, sorted by name; `offset` is the time of change in ns."""
-    from omni_ray.prepare.readers.layout import is_selected  # which are wanted is the reader's to say
+def folder_members(source: Source, folder: str, after: str = "") -> Iterator[Member]:
+    """The files below a folder that hold records of `source`, sorted by name, those behind `after`; `offset` is the
+    time of change in ns."""
+    from omni_ray.prepare.readers.layout import is_selected, refused_name  # what is wanted is the reader's to say
 
-    root = local_path(source, file)
-    members = []
-    for folder, folders, names in os.walk(root, onerror=_refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            path = Path(folder, name)
-            relative = path.relative_to(root).as_posix()
-            if not is_selected(source, relative):
-                continue
-            stat = path.stat()
-            shown = relative.encode("utf-8", "backslashreplace").decode()
-            refused = "" if shown == relative else "unsafe_member: its name is not UTF-8; rename the file"
-            members.append(Member(shown, stat.st_mtime_ns, stat.st_size, refused))
-    return sorted(members, key=lambda member: member.name)
+    root = source.base / folder
+    for relative in _files(root):
+        shown = _shown(relative)
+        if shown > after and is_selected(source, shown):
+            stat = (root / relative).stat()
+            odd = "" if shown == relative else "unsafe_member: its name is not UTF-8; rename the file"
+            yield Member(shown, stat.st_mtime_ns, stat.st_size, odd or refused_name(source, shown))
+
+
+def open_member(source: Source, file: InputFile, member: Member) -> BinaryIO:
+    """The content of a file of a folder.
+
+    Raises:
+        DataError: where it is not as it was listed.
+    """
+    stream = (local_path(source, file) / member.name).open("rb")
+    stat = os.fstat(stream.fileno())
+    if (stat.st_size, stat.st_mtime_ns) != (member.size, member.offset):
+        stream.close()
+        raise changed(source, f"{file.path}{member.name}")
+    return stream
 
 
 def read_beside(source: Source, file: InputFile, path: str, most: int) -> bytes:
@@ -95,8 +95,45 @@ def read_beside(source: Source, file: InputFile, path: str, most: int) -> bytes:
         raise KeyError(path) from None
 
 
-def _refuse(error: OSError) -> None:
-    raise error
+def _folders(base: Path, url: str) -> list[str]:
+    """The folders that a url names: one, or those that a glob with a `/` at its end matches; sorted, with that `/`."""
+    if (base / url).is_dir():
+        return [f"{Path(url).as_posix()}/"]
+    found = glob.glob(url, root_dir=base, recursive=True) if url.endswith("/") else []  # noqa: PTH207 - as below
+    return sorted(f"{Path(path).as_posix()}/" for path in found)
+
+
+def _files(root: Path) -> Iterator[str]:
+    """Every file below a folder, relative to it, sorted by what is shown of the whole path; one folder at a time is in
+    memory."""
+    waiting = [iter(_names(root, ""))]
+    while waiting:
+        relative = next(waiting[-1], None)
+        if relative is None:
+            waiting.pop()
+        elif relative.endswith("/"):
+            waiting.append(iter(_names(root, relative)))
+        else:
+            yield relative
+
+
+def _names(root: Path, folder: str) -> list[str]:
+    """What lies in a folder, folders with a `/` behind: so the names of all files come sorted. Links to folders are
+    not followed."""
+    names = []
+    with os.scandir(root / folder) as entries:
+        for entry in entries:
+            if not entry.is_dir():
+                names.append(folder + entry.name)
+            elif not entry.name.startswith(".") and not entry.is_symlink():
+                names.append(f"{folder}{entry.name}/")
+    names.sort(key=None if all(map(str.isascii, names)) else _shown)
+    return names
+
+
+def _shown(name: str) -> str:
+    """A name without what UTF-8 cannot hold."""
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
 
 
 def _matches(base: Path, url: str) -> list[str]:

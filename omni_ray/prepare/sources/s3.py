@@ -1,14 +1,15 @@
 """Objects in S3 buckets, read in place by ranges; globs are matched against a listing by page."""
 
 import re
-from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 from fsspec.utils import glob_translate
 
 from omni_ray.catalog import Source
-from omni_ray.errors import CatalogError, NotInThisVersion, NotStored, SourceFailed, StorageError, UsageError
-from omni_ray.prepare.records import InputFile
+from omni_ray.errors import CatalogError, NotStored, SourceFailed, StorageError, UsageError
+from omni_ray.prepare.records import InputFile, Member
+from omni_ray.prepare.sources.folders import tallied
 
 SCHEME = "s3://"
 _MAGIC = re.compile(r"[*?\[]")
@@ -41,17 +42,12 @@ def check_url(source: Source, url: str) -> None:
         glob_translate(key)
     except (UsageError, ValueError) as error:
         raise CatalogError(f"{where}: {error}") from None
-    if source.modality != "text" and url.endswith("/"):
-        raise NotInThisVersion(
-            f"{where}: {url}: folders of sounds and pictures are read from local and shared folders in this version; "
-            "pack them as tar or zip, or give a table of their paths"
-        )
-    if not key:
+    if not key and (source.modality == "text" or not url.endswith("/")):
         raise CatalogError(f"{where}: {url}: names a bucket; name the objects in it, as s3://bucket/folder/*.parquet")
 
 
 def expand_url(source: Source, url: str) -> list[InputFile]:
-    """The objects that `url` names, sorted by key; `**` stands for any number of folders.
+    """The objects, or folders of sounds and pictures, that `url` names, sorted; `**` stands for any number of folders.
 
     Raises:
         SourceFailed: naming the url, where it leads to no object or may not be looked at.
@@ -62,29 +58,67 @@ def expand_url(source: Source, url: str) -> list[InputFile]:
     bucket, key = parse_uri(url)
     try:
         with naming(url):
-            found = list(_matches(bucket, key))
-    except NotStored:
-        found = []
+            found = sorted(_matches(bucket, key), key=lambda file: file.path)
+            folders = [] if found or source.modality == "text" else _folders(bucket, key)
+            found += [tallied(source, folder, folder_members(source, folder)) for folder in folders]
     except StorageError as error:
         raise SourceFailed(f"{where}: {error}") from error
     if not found:
         raise SourceFailed(f"{where}: {url}: no object found; put the objects there or correct the url")
-    return sorted(found, key=lambda file: file.path)
+    return found
 
 
-def read_beside(file: InputFile, path: str, most: int) -> bytes:
-    """The content of the object at `path` beside `file`, `most` bytes and one at most.
+def folder_members(source: Source, folder: str, after: str = "") -> Iterator[Member]:
+    """The objects below a folder that hold records of `source`, as they are listed, which is sorted by key; those
+    behind `after`. `revision` is the ETag.
+
+    Raises:
+        StorageError: for a store that lists in another order.
+    """
+    from omni_ray.prepare.readers.layout import is_selected, refused_name  # what is wanted is the reader's to say
+    from omni_ray.storage.s3 import list_objects
+    from omni_ray.storage.s3_client import naming, parse_uri
+
+    bucket, prefix = parse_uri(folder)
+    before = after
+    with naming(folder):
+        for found in list_objects(bucket, prefix, prefix + after if after else ""):
+            name = found["Key"].removeprefix(prefix)
+            if name < before:
+                raise StorageError(f"{folder}: the store does not list in the order of keys; pack the folder as tar")
+            before = name
+            hidden = any(part.startswith(".") for part in name.split("/")[:-1] if part != "..")
+            if name and not name.endswith("/") and not hidden and is_selected(source, name):
+                yield Member(name, 0, found["Size"], refused_name(source, name), found["ETag"].strip('"'))
+
+
+def open_member(file: InputFile, member: Member) -> BinaryIO:
+    """The content of an object of a folder; reading raises DataError where it is not as it was listed."""
+    from omni_ray.storage.s3_client import parse_uri
+
+    bucket, prefix = parse_uri(file.path)
+    return S3File(bucket, prefix + member.name, member.size, member.revision, (0, member.size)).open()
+
+
+def read_beside(file: InputFile, path: str, most: int, expect: Callable[[int], None]) -> bytes:
+    """The content of the object at `path` beside `file`, `most` bytes and one at most; `expect` is told how many will
+    come before they do.
 
     Raises:
         KeyError: where there is none.
     """
-    from omni_ray.storage.s3_client import client, naming, parse_uri
+    from omni_ray.storage.s3_client import client, naming, parse_uri, read_body
 
     bucket, key = parse_uri(f"{file.path.rpartition('/')[0]}/{path}")
+
+    def fetch() -> dict[str, Any]:
+        answer: dict[str, Any] = client().get_object(Bucket=bucket, Key=key)
+        expect(min(answer["ContentLength"], most + 1))
+        return answer
+
     try:
         with naming(f"{SCHEME}{bucket}/{key}"):
-            data: bytes = client().get_object(Bucket=bucket, Key=key)["Body"].read(most + 1)
-            return data
+            return read_body(fetch, most + 1)
     except NotStored:
         raise KeyError(path) from None
 
@@ -96,12 +130,19 @@ def source_file(file: InputFile, region: tuple[int, int]) -> S3File:
 
 
 def _matches(bucket: str, pattern: str) -> Iterator[InputFile]:
+    """The objects that a key or glob matches; none where it means folders."""
     from omni_ray.storage.s3 import list_objects
-    from omni_ray.storage.s3_client import client
+    from omni_ray.storage.s3_client import client, naming
 
+    if not pattern or pattern.endswith("/"):
+        return
     magic = _MAGIC.search(pattern)
     if magic is None:
-        there = client().head_object(Bucket=bucket, Key=pattern)
+        try:
+            with naming(f"{SCHEME}{bucket}/{pattern}"):
+                there = client().head_object(Bucket=bucket, Key=pattern)
+        except NotStored:
+            return
         yield _input_file(bucket, pattern, there["ContentLength"], there["ETag"])
         return
     fixed = pattern[: magic.start()]
@@ -110,6 +151,32 @@ def _matches(bucket: str, pattern: str) -> Iterator[InputFile]:
         key: str = found["Key"]
         if wanted.match(key) and not key.endswith("/") and not _is_hidden(key, pattern):
             yield _input_file(bucket, key, found["Size"], found["ETag"])
+
+
+def _folders(bucket: str, key: str) -> list[str]:
+    """The folders that a key names: one, with or without a `/` at its end, or those that a glob with a `/` at its end
+    matches; sorted, each with that `/`."""
+    from omni_ray.storage.s3 import list_folders
+
+    if key and not key.endswith("/"):
+        if _MAGIC.search(key):
+            return []
+        key += "/"
+    found = [""]
+    for part in key.split("/")[:-1]:
+        if not _MAGIC.search(part):
+            found = [f"{prefix}{part}/" for prefix in found]
+            continue
+        wanted = re.compile(glob_translate(part))
+        below = ((prefix, name) for prefix in found for name in list_folders(bucket, prefix))
+        found = [f"{prefix}{name}/" for prefix, name in below if wanted.match(name) and not _is_hidden(name, part)]
+    return sorted(f"{SCHEME}{bucket}/{prefix}" for prefix in found if _is_folder(bucket, prefix))
+
+
+def _is_folder(bucket: str, prefix: str) -> bool:
+    from omni_ray.storage.s3_client import client
+
+    return bool(client().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("Contents"))
 
 
 def _is_hidden(key: str, pattern: str) -> bool:
