@@ -1,17 +1,19 @@
-"""Connecting to Ray, and where a command's relative paths lie."""
+"""Connecting to Ray, what a command shows to Prometheus, and where its relative paths lie."""
 
 import os
 import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import ray
 import ray.exceptions
+import ray.util.metrics
 
 from omni_ray.errors import OmniRayError, Refused, UsageError
 
@@ -30,10 +32,11 @@ def connected(address: str, workers: int | None) -> Iterator[int]:
     """
     if not ray.is_initialized():
         with _keeping_sigterm():
-            _connect(address, workers)
+            _shown.outlives_us = _connect(address, workers)
         try:
             yield _cpus()
         finally:
+            _shown.forget()
             with _keeping_sigterm():
                 for pid in autoscalers():
                     with suppress(ProcessLookupError):
@@ -71,7 +74,8 @@ def _keeping_sigterm() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _connect(address: str, workers: int | None) -> None:
+def _connect(address: str, workers: int | None) -> bool:
+    """Whether the cluster was there before us."""
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address.removeprefix("local")
     if named or (address == "auto" and _answers(_noted_cluster())):
@@ -81,7 +85,7 @@ def _connect(address: str, workers: int | None) -> None:
             # None makes Ray itself read RAY_ADDRESS or the note, and find the token of a cluster that wants one;
             # its own "auto" would also join what another program started for itself with ray.init
             ray.init(address=None if address == "auto" else address, **quiet)
-            return
+            return True
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
             raise OmniRayError(
                 f"no Ray cluster to be had at {named or _noted_cluster()}: {error}; start one (`ray start --head`), "
@@ -94,6 +98,7 @@ def _connect(address: str, workers: int | None) -> None:
         include_dashboard=False,
         **quiet,
     )
+    return False
 
 
 def _noted_cluster() -> str:
@@ -116,6 +121,42 @@ def _answers(address: str) -> bool:
 
 def _cpus() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def count(name: str, means: str, amount: float, **labels: str) -> None:
+    """Add to a counter that Prometheus can read as `ray_<name>`, with Ray's own labels beside these; `name` ends in
+    `_total`. Ray brings it there within 10 s, and what is left when the connection ends. docs/metrics.md lists all."""
+    if amount > 0 and (counter := _shown.made(ray.util.metrics.Counter, name, means, labels)) is not None:
+        counter.inc(amount, labels)
+
+
+def show(name: str, means: str, value: float, **labels: str) -> None:
+    """Set a gauge, likewise. Ray lets go of one that is not set again within 20 s."""
+    if (gauge := _shown.made(ray.util.metrics.Gauge, name, means, labels)) is not None:
+        gauge.set(value, labels)
+
+
+class _Shown:
+    """The counters and gauges of a connection. There are none on a cluster of our own: it ends with the command, so
+    nobody has a place to read them from."""
+
+    def __init__(self) -> None:
+        self.outlives_us = True  # also where somebody else connected this process
+        self._made: dict[str, Any] = {}
+
+    def made(self, kind: type, name: str, means: str, labels: Iterable[str]) -> Any | None:
+        if not self.outlives_us or not ray.is_initialized():
+            return None
+        if name not in self._made:
+            self._made[name] = kind(name, means, tuple(labels))
+        return self._made[name]
+
+    def forget(self) -> None:
+        self.outlives_us = True
+        self._made.clear()
+
+
+_shown = _Shown()
 
 
 def resolve_out(out: str) -> str:

@@ -18,6 +18,7 @@ from omni_ray.ledger import Receipt
 from omni_ray.prepare import store
 from omni_ray.prepare.asking import Asked, Checked
 from omni_ray.prepare.assemble import RunTasks
+from omni_ray.prepare.figures import Figures
 from omni_ray.prepare.kinds import kind_of
 from omni_ray.prepare.plan import DecodeTask, IndexTask, block_id, index_id, make_plan, next_tasks
 from omni_ray.prepare.progress import Line, Progress, say
@@ -74,6 +75,7 @@ class Run:
         self._shares = asked.shares()
         self._lease = lease
         self._unwritten = 0  # in a row
+        self._figures = Figures(modality)
         self._work = Work(
             out=storage.location,
             modality=modality,
@@ -155,6 +157,7 @@ class Run:
             if not state.failures:
                 say(f"{report.source}: {report.what.error}")
             state.failures.append(report.what.error)
+            self._figures.add_failure(report.source)
             self._unwritten += report.what.unwritten
             if self._unwritten >= UNWRITTEN_IN_A_ROW:
                 raise StorageError(f"{report.what.error} ({self._unwritten} blocks in a row could not be written)")
@@ -164,6 +167,7 @@ class Run:
         if state.ledger is not None and state.ledger.append(receipt):
             ended = receipt.cursor is None and not receipt.block.startswith("index-")
             progress.update(report.source, int(ended), receipt.samples, receipt.bytes)
+            self._figures.add(report.source, receipt)
             self._drop_superseded_index(state, receipt)
 
     def _drop_superseded_index(self, state: SourceState, receipt: Receipt) -> None:
@@ -180,6 +184,7 @@ class Run:
         for state in self.states.values():
             if state.ledger is not None:
                 state.ledger.sync()
+        self._figures.publish()
 
     def _line(self, name: str, selection: Selection) -> Line:
         state, cut = self.states[name], selection.cuts[name]

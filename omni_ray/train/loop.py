@@ -44,13 +44,15 @@ class Hooks:
     """What the loop asks of where it runs.
 
     `ask_preempted` is called on all ranks at the same step, every `ask_seconds`; a true answer, the same on all ranks,
-    means that a node will go soon and brings a checkpoint at once. `checked` gets the figures of each validation.
+    means that a node will go soon and brings a checkpoint at once. `checked` gets the figures of each validation,
+    `progressed` what each line on the terminal tells, on the rank that leads.
     """
 
     say: Callable[[str], None] = _silent
     ask_preempted: Callable[[], bool] = _never
     ask_seconds: float = float("inf")
     checked: Callable[[int, dict[str, float]], None] = lambda step, figures: None
+    progressed: Callable[[metrics.Progress], None] = lambda progress: None
 
 
 @dataclass
@@ -248,7 +250,7 @@ class _Session:
             self._in_a_row = self._in_a_row + 1 if skipped else 0
             if self._reports is not None:
                 self._reports.add(row)
-        self._say(self._pending[-1][0])
+        self._say(self._pending[-1][0], sum(bool(skipped) for _, _, skipped in fetched))
         self._pending.clear()
         if self._in_a_row >= MOST_SKIPPED:
             raise OmniRayError(
@@ -260,7 +262,7 @@ class _Session:
         if self._reports is not None:
             self._reports.tell(line)
 
-    def _say(self, row: metrics.Row) -> None:
+    def _say(self, row: metrics.Row, skipped_now: int) -> None:
         interval = self._interval
         seconds = time.perf_counter() - interval.began
         if self._reports is not None:
@@ -271,6 +273,8 @@ class _Session:
             line = metrics.line(row, figures, self._run.plan.max_steps, self._flops, self._peak)
             self._reports.tell(line + skipped)
             self._reports.write(now=False)
+            told = (row["step"], row["loss"], row["lr"], row["grad_norm"], skipped_now, figures)
+            self._hooks.progressed(metrics.Progress(*told))
         self._interval = _Interval()
 
     def _validate(self) -> None:

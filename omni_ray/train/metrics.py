@@ -36,6 +36,35 @@ class Interval(NamedTuple):
     targets: int
     positions: int
 
+    @property
+    def samples_per_second(self) -> float:
+        return self.samples / max(self.seconds, 1e-9)
+
+    @property
+    def targets_per_second(self) -> float:
+        return self.targets / max(self.seconds, 1e-9)
+
+    @property
+    def padding(self) -> float:
+        """Share of the positions."""
+        return 1 - self.targets / max(1, self.positions)
+
+    @property
+    def data_wait(self) -> float:
+        """Share of the time."""
+        return self.waited / max(self.seconds, 1e-9)
+
+
+class Progress(NamedTuple):
+    """How far a run is, and what happened since the last time it was told."""
+
+    step: int
+    loss: float
+    lr: float
+    grad_norm: float
+    skipped: int  # steps since the last time that were not finite
+    interval: Interval
+
 
 class Metrics:
     """The reports of the rank that leads."""
@@ -108,19 +137,18 @@ class _Board:
 
 def line(row: Row, interval: Interval, max_steps: int, flops: float | None, peak: float | None) -> str:
     """The line on the terminal. `flops` is that of a target, `peak` what the devices together can do in a second."""
-    seconds = max(interval.seconds, 1e-9)
     loss = "not finite" if row["loss"] is None or not math.isfinite(row["loss"]) else f"{row['loss']:.4f}"
     parts = [
         f"step {row['step']:,}/{max_steps:,}",
         f"loss {loss}",
         f"lr {row['lr']:.2e}",
-        f"{interval.samples / seconds:,.1f} samples/s",
-        f"{interval.targets / seconds:,.0f} tokens/s",
-        f"padding {1 - interval.targets / max(1, interval.positions):.1%}",
-        f"data-wait {interval.waited / seconds:.1%}",
+        f"{interval.samples_per_second:,.1f} samples/s",
+        f"{interval.targets_per_second:,.0f} tokens/s",
+        f"padding {interval.padding:.1%}",
+        f"data-wait {interval.data_wait:.1%}",
     ]
     if flops is not None and peak is not None:
-        parts.append(f"MFU {interval.targets / seconds * flops / peak:.1%}")
+        parts.append(f"MFU {interval.targets_per_second * flops / peak:.1%}")
     return "  ".join(parts)
 
 

@@ -24,7 +24,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from omni_ray import config as configs
 from omni_ray.errors import Interrupted, OmniRayError, StorageError
 from omni_ray.train import checkpoint
+from omni_ray.train.figures import Figures
 from omni_ray.train.loop import Hooks, Training
+from omni_ray.train.metrics import Progress
 from omni_ray.train.plan import Orders, Plan
 from omni_ray.train.registry import room
 from omni_ray.train.team import Team
@@ -54,11 +56,12 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Event(NamedTuple):
-    """A line for the terminal, or the figures of a validation."""
+    """A line for the terminal, the figures of a validation, or how far the run is."""
 
     line: str | None
     step: int = 0
     figures: dict[str, float] | None = None
+    progress: Progress | None = None
 
 
 Listener = Callable[[Event], None]
@@ -98,7 +101,7 @@ def fit(job: Job, workers: Workers, listen: Listener) -> None:
     with (
         _same_signals(),
         tempfile.TemporaryDirectory(prefix="omni_ray-train-") as scratch,
-        _listening(listen) as mailbox,
+        _listening(listen, Figures(job.stage)) as mailbox,
     ):
         trainer = TorchTrainer(
             _work,
@@ -160,7 +163,10 @@ def _hooks(mailbox: Any) -> Hooks:
         if ray.train.get_context().get_world_rank() == 0:
             mailbox.put.remote(Event(None, step, figures))
 
-    return Hooks(say, ask_preempted, ASK_SECONDS, checked)
+    def progressed(progress: Progress) -> None:
+        mailbox.put.remote(Event(None, progress.step, progress=progress))
+
+    return Hooks(say, ask_preempted, ASK_SECONDS, checked, progressed)
 
 
 class _Mailbox:
@@ -178,8 +184,8 @@ class _Mailbox:
 
 
 @contextmanager
-def _listening(listen: Listener) -> Iterator[Any]:
-    """A mailbox whose events reach `listen`, in a thread, until the block ends."""
+def _listening(listen: Listener, figures: Figures) -> Iterator[Any]:
+    """A mailbox whose events reach `listen` and Prometheus, in a thread, until the block ends."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # other nodes may go
     mailbox = ray.remote(num_cpus=0, scheduling_strategy=here)(_Mailbox).remote()
     ended = threading.Event()
@@ -190,6 +196,11 @@ def _listening(listen: Listener) -> Iterator[Any]:
             try:
                 for event in ray.get(mailbox.take.remote()):
                     listen(event)
+                    if event.progress is not None:
+                        figures.take(event.progress)
+                    if event.figures:
+                        figures.take_validation(event.figures)
+                figures.show()
             except ray.exceptions.RayError:  # the cluster is going down: nothing more will come
                 return
             if last:

@@ -58,13 +58,16 @@ class Cluster:
         self.nodes: list[Node] = []
         self.address = ""
         self.dashboard = ""  # http://HOST:PORT, where the head has one
+        self.metrics = ""  # what Prometheus reads from the head
 
     def start_head(
         self, *, cpus: int = 1, gpus: int = 0, labels: Mapping[str, str] | None = None, dashboard: bool = False
     ) -> Node:
-        client, port = free_ports(2)
+        client, port, metrics = free_ports(3)
+        self.metrics = f"http://127.0.0.1:{metrics}/metrics"
         self.dashboard = f"http://127.0.0.1:{port}" if dashboard else ""
         arguments = ["--head", "--port=0", f"--ray-client-server-port={client}", f"--dashboard-port={port}"]
+        arguments.append(f"--metrics-export-port={metrics}")
         node = self._start(
             [*arguments, f"--include-dashboard={'true' if dashboard else 'false'}"], cpus, gpus, labels, None
         )
