@@ -13,6 +13,8 @@ from omni_ray.errors import Interrupted, OmniRayError
 
 PATIENCE_SECONDS = 30.0  # for the clean-up after Ctrl-C; one that takes longer can be interrupted itself
 
+_at_interrupt: list[Callable[[], None]] = []
+
 
 def guarded(action: Callable[[], int]) -> int:
     """Run a command; its errors become one message on stderr and an exit code."""
@@ -40,6 +42,8 @@ def interruptible() -> Iterator[None]:
         nonlocal obeyed_at
         if time.monotonic() - obeyed_at >= PATIENCE_SECONDS:
             obeyed_at = time.monotonic()
+            for act in _at_interrupt:
+                act()
             raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -51,3 +55,16 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def at_interrupt(act: Callable[[], None]) -> Callable[[], None]:
+    """Call `act` first of all when the command is interrupted, for what cannot wait until Ray has ended: `ray job stop`
+    kills a command 3 s after its SIGTERM. It runs in the signal's handler, so it must neither wait nor take a lock that
+    the main thread may hold. Gives a function that takes it back."""
+    _at_interrupt.append(act)
+
+    def forget() -> None:
+        if act in _at_interrupt:
+            _at_interrupt.remove(act)
+
+    return forget

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from omni_ray.entry import at_interrupt
 from omni_ray.errors import LeaseHeld, LeaseLost, OmniRayError, StorageError
 from omni_ray.storage import Storage
 
@@ -48,7 +49,11 @@ class Lease:
         self.epoch = epoch
         self.holder = holder
         self._storage = storage
-        self._stop = threading.Event()
+        self._stop = (
+            threading.Event()
+        )  # set, the renewer gives the output back, also while the run's clean-up takes long
+        self._forget: Callable[[], None] = lambda: None
+        self._given_back = False
         self._renewer = threading.Thread(target=self._renew_until_stopped, name="lease", daemon=True)
 
     @classmethod
@@ -79,6 +84,7 @@ class Lease:
             if 0 < _epoch_of(stat.key) < lease.epoch:  # 0: what another contender is writing at this moment
                 storage.delete(stat.key)
         lease._renewer.start()
+        lease._forget = at_interrupt(lease._stop.set)
         return lease
 
     def check(self) -> None:
@@ -87,9 +93,14 @@ class Lease:
 
     def release(self) -> None:
         """Say that the output is free. Where that cannot be written, the hold ends with this process."""
+        self._forget()  # before the event is used here: the handler of a signal must find its lock free
         self._stop.set()
-        if self._renewer.is_alive():
-            self._renewer.join()
+        self._renewer.join()
+        if not self._given_back:  # the renewer ended before, when the lease was lost
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._given_back = True
         ended = msgspec.structs.replace(self.holder, released=True)
         try:
             if is_current(self._storage, self.epoch):
@@ -104,6 +115,7 @@ class Lease:
                     return
             except StorageError:
                 continue  # a disk that is full now may not be in ten seconds; commits check for themselves
+        self._give_back()
 
 
 def is_current(storage: Storage, epoch: int) -> bool:

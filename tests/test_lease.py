@@ -1,7 +1,9 @@
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,8 +11,10 @@ import msgspec
 import psutil
 import pytest
 
+from omni_ray import entry
 from omni_ray import lease as leases
-from omni_ray.errors import LeaseHeld, LeaseLost, StorageError
+from omni_ray.entry import interruptible
+from omni_ray.errors import Interrupted, LeaseHeld, LeaseLost, StorageError
 from omni_ray.lease import EXPIRE_SECONDS, LEASE_FOLDER, Holder, Lease, current_holder, is_current, newest_epoch
 from omni_ray.storage import LocalStorage
 
@@ -38,6 +42,28 @@ def test_second_run_is_told_who_holds_it_and_since_when(storage: LocalStorage) -
     first.check()
     first.release()
     Lease.acquire(storage, "another").release()
+
+
+def test_an_interrupted_run_gives_its_output_back_before_its_clean_up_has_ended(storage: LocalStorage) -> None:
+    """`ray job stop` kills a command 3 s after SIGTERM, and the next one may run on another host."""
+    lease = Lease.acquire(storage, "run")
+    with pytest.raises(Interrupted), interruptible():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(60)
+        finally:
+            ends = time.monotonic() + 30  # this is the clean-up: nothing but the signal gives the output back
+            while current_holder(storage):
+                assert time.monotonic() < ends, "the output is still held"
+    lease.release()
+    assert storage.read(f"{LEASE_FOLDER}/00000001.json").count(b'"released":true') == 1
+
+
+def test_a_lease_that_has_ended_hears_of_no_signal(storage: LocalStorage) -> None:
+    Lease.acquire(storage, "run").release()
+    with pytest.raises(Interrupted), interruptible():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert not entry._at_interrupt
 
 
 def test_a_dead_process_is_taken_over_at_once(storage: LocalStorage) -> None:
