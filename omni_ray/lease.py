@@ -49,9 +49,8 @@ class Lease:
         self.epoch = epoch
         self.holder = holder
         self._storage = storage
-        self._stop = (
-            threading.Event()
-        )  # set, the renewer gives the output back, also while the run's clean-up takes long
+        # Set, it makes the renewer give the output back, also while the run's clean-up takes long.
+        self._stop = threading.Event()
         self._forget: Callable[[], None] = lambda: None
         self._given_back = False
         self._renewer = threading.Thread(target=self._renew_until_stopped, name="lease", daemon=True)
