@@ -6,7 +6,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ import ray.util.metrics
 from omni_ray.errors import OmniRayError, Refused, UsageError
 
 ANSWER_SECONDS = 5.0
+_lasting: list[ExitStack] = []  # the connection of each block of `one_connection` that we are in
 OBJECT_STORE_BYTES = 256 << 20  # receipts and task descriptions only: payload never travels through it
 
 
@@ -30,20 +31,37 @@ def connected(address: str, workers: int | None) -> Iterator[int]:
             HOST:PORT.
         workers: CPUs of a local cluster; None takes this machine's.
     """
-    if not ray.is_initialized():
-        with _keeping_sigterm():
-            _shown.outlives_us = _connect(address, workers)
-        try:
-            yield _cpus()
-        finally:
-            _shown.forget()
-            with _keeping_sigterm():
-                for pid in autoscalers():
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                ray.shutdown()
-    else:
+    with ExitStack() as ours:
+        if not ray.is_initialized():
+            (_lasting[-1] if _lasting else ours).enter_context(_connection(address, workers))
         yield _cpus()
+
+
+@contextmanager
+def one_connection() -> Iterator[None]:
+    """What `connected` connects to inside this block stays connected until its end. A connection takes seconds; and of
+    a process that makes its third one, Ray 2.60 sends every counter twice."""
+    with ExitStack() as connection:
+        _lasting.append(connection)
+        try:
+            yield
+        finally:
+            _lasting.pop()
+
+
+@contextmanager
+def _connection(address: str, workers: int | None) -> Iterator[None]:
+    with _keeping_sigterm():
+        _shown.outlives_us = _connect(address, workers)
+    try:
+        yield
+    finally:
+        _shown.forget()
+        with _keeping_sigterm():
+            for pid in autoscalers():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            ray.shutdown()
 
 
 def autoscalers() -> list[int]:

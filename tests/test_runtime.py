@@ -108,3 +108,24 @@ def test_the_autoscaler_of_a_local_cluster_is_known() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, cwd=Path(__file__).parents[1]
     )
     assert "found 1" in done.stdout, done.stdout + done.stderr
+
+
+def test_one_connection_lasts_and_a_local_cluster_publishes_nothing() -> None:
+    """Nobody can read what a cluster that ends with the command would show."""
+    code = (
+        "import ray, ray.util.metrics\n"
+        "from omni_ray.runtime import connected, count, one_connection, show\n"
+        "ray.util.metrics.Counter = ray.util.metrics.Gauge = None\n"
+        "with one_connection():\n"
+        "    for _ in range(2):\n"
+        "        with connected('local', 1):\n"
+        "            count('omni_ray_x_total', 'x', 1, source='a')\n"
+        "            show('omni_ray_x', 'x', 1)\n"
+        "        assert ray.is_initialized()\n"
+        "assert not ray.is_initialized()\n"
+        "print('silent')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, cwd=Path(__file__).parents[1]
+    )
+    assert "silent" in done.stdout, done.stdout + done.stderr

@@ -22,24 +22,28 @@ _GRAVE = (BelowMinimum, SourceFailed, Refused, OmniRayError)  # the last one dec
 def each(modalities: Sequence[Modality], action: Callable[[Modality], int]) -> int:
     """Run an action for every modality; one that fails does not keep the others from their turn.
 
-    What concerns none of them is passed over, unless it concerns no modality at all.
+    Those that connect to Ray share one connection. What concerns none of them is passed over, unless it concerns no
+    modality at all.
 
     Raises:
         UsageError: where nothing is to be done for any of them.
         OmniRayError: the gravest, after the messages of the others.
     """
+    from omni_ray.runtime import one_connection  # not at the top: wrong usage needs not wait for Ray's import
+
     failed: list[OmniRayError] = []
     idle: list[NothingNamed] = []
     code = 0
-    for modality in modalities:
-        try:
-            code = max(code, action(modality))
-        except NothingNamed as error:
-            idle.append(error)
-        except (Interrupted, UsageError):
-            raise
-        except OmniRayError as error:
-            failed.append(error)
+    with one_connection():
+        for modality in modalities:
+            try:
+                code = max(code, action(modality))
+            except NothingNamed as error:
+                idle.append(error)
+            except (Interrupted, UsageError):
+                raise
+            except OmniRayError as error:
+                failed.append(error)
     if len(idle) == len(modalities):
         raise idle[0]
     failed.sort(key=_gravity)

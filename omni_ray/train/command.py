@@ -59,6 +59,7 @@ def main(argv: Sequence[str], stage: str | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the parsed train command; the exit code."""
+    from omni_ray.runtime import one_connection
     from omni_ray.train.registry import room  # not at the top: importing torch takes seconds that --help can save
 
     stages = list(STAGES) if arguments.stage == "all" else [arguments.stage]
@@ -67,8 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
     for stage in stages:
         room(stage)
     faults.arm()
-    for stage in stages:
-        _run_stage(stage, arguments)
+    with one_connection():
+        for stage in stages:
+            _run_stage(stage, arguments)
     return 0
 
 
