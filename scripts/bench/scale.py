@@ -97,9 +97,15 @@ def control(folder: str, count: int) -> None:
     _measure.ratio(f"control plane, {count:,} blocks: 2 ms / its CPU a block", 2e-3 * count / cpu, 1)
 
 
-def complete(run: pipeline.Run, instead: Sequence[tuple[bytes, int]] | None) -> None:
+def complete(
+    run: pipeline.Run,
+    instead: Sequence[tuple[bytes, int]] | None,
+    work: Callable[[bytes], Iterator[bytes]] | None = None,
+) -> None:
+    """A run with other work than its own; with `instead`, only these tasks, whose receipts are for nobody."""
+
     def run_tasks(_work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
-        return blocks.run_blocks(nothing, instead or tasks, address="local", workers=2)
+        return blocks.run_blocks(work or nothing, instead or tasks, address="local", workers=2)
 
     if instead:
         list(run_tasks(run._work, instead))
