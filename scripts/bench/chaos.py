@@ -1,73 +1,155 @@
-"""Kill `prepare text` many times at seeded moments, and compare every result with that of an undisturbed run.
+"""Kill `prepare` many times at seeded moments, and compare every result with that of an undisturbed run.
 
     python scripts/bench/chaos.py --kills 200 --seed 0
+    python scripts/bench/chaos.py --modality audio --layout tar --kills 50
 
-Each output is killed up to eight times, then finished, verified and compared. Prints where the kills fell; exit code 1
-at the first difference.
+Each output is killed up to eight times: once somewhere before its first block, once behind its last, else after any
+number of blocks, each time by SIGKILL of the whole process group. Then it is finished, verified and compared, every
+file of it. Prints in which part of the work the kills fell; exit code 1 at the first difference.
 """
 
 import argparse
+import os
 import random
 import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from omni_ray.storage import TEMP_PREFIX
 from tests.e2e import harness, sources
+from tests.prepare.media import world
 
 KILLS_PER_OUTPUT = 8
+DELAY_SECONDS = 0.5  # at most, so that moments fall between two blocks too
+MEDIA = {"count": 400, "blocks": 100}  # samples and blocks of each of two sources
+harness.PATIENCE = 1800.0  # the machine may be busy
+
+
+class Work(NamedTuple):
+    """What is killed again and again: always the same output, for lists of sounds hold its name."""
+
+    modality: str
+    layout: str
+    catalog: Path
+    out: Path
+
+    def command(self, workers: int) -> list[str]:
+        return harness.prepare(self.modality, self.out, self.catalog, "--layout", self.layout, workers=workers)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--modality", choices=["text", "audio", "image"], default="text")
+    parser.add_argument("--layout", choices=["files", "tar"], default="files", help="of sounds and pictures")
     arguments = parser.parse_args()
     dice = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
-        catalog = sources.write_sources(Path(folder) / "in")
-        undisturbed = Path(folder) / "undisturbed"
-        finish(undisturbed, catalog, 2)
-        expected = harness.products(undisturbed)
-        total = harness.count_blocks(undisturbed / ".omni_ray/text")
+        work = Work(
+            arguments.modality, arguments.layout, write_catalog(arguments.modality, Path(folder)), Path(folder) / "out"
+        )
+        seconds = finish(work, 2)
+        expected = harness.products(work.out)
+        total = harness.count_blocks(work.out)
+        print(f"{work.modality}, {work.layout}: {len(expected)} files of {total} blocks, undisturbed {seconds:.0f} s")
         fell: Counter[str] = Counter()
         outputs = 0
         while fell.total() < arguments.kills:
-            out = Path(folder) / f"out{outputs}"
+            shutil.rmtree(work.out)
             workers = dice.choice([1, 2, 4])
-            kills = min(KILLS_PER_OUTPUT, arguments.kills - fell.total())
-            fell.update(kill_some(out, catalog, workers, kills, total, dice))
-            finish(out, catalog, workers)
+            most = min(KILLS_PER_OUTPUT, arguments.kills - fell.total())
+            fell.update(kill_some(work, workers, total, moments(most, total, seconds, dice)))
+            finish(work, workers)
             outputs += 1
-            if harness.products(out) != expected:
-                print(f"DIFFERENT after {fell.total()} kills: {out} with {workers} workers")
+            if harness.products(work.out) != expected:
+                print(f"DIFFERENT after {fell.total()} kills, {workers} workers: {differences(work, expected)}")
                 return 1
-            shutil.rmtree(out)
             print(f"{fell.total()} kills, {outputs} outputs identical: {dict(fell)}", flush=True)
     return 0
 
 
-def kill_some(out: Path, catalog: Path, workers: int, kills: int, total: int, dice: random.Random) -> list[str]:
-    """Kill `kills` runs on one output; where each fell."""
+def write_catalog(modality: str, folder: Path) -> Path:
+    return sources.write_sources(folder) if modality == "text" else world.small(folder, modality, **MEDIA)
+
+
+class Moment(NamedTuple):
+    """`delay` seconds after there are `blocks` blocks."""
+
+    blocks: int
+    delay: float
+
+
+def moments(kills: int, total: int, seconds: float, dice: random.Random) -> Iterator[Moment]:
+    """When each of an output's runs is killed, in order; `seconds` is how long one takes that is not."""
+    between = sorted(dice.choices(range(1, total), k=max(0, kills - 2)))
+    yield Moment(0, dice.random() * seconds)
+    yield from (Moment(blocks, dice.random() * DELAY_SECONDS) for blocks in between)
+    if kills > 1:
+        yield Moment(total, dice.random() * DELAY_SECONDS)
+
+
+def kill_some(work: Work, workers: int, total: int, when: Iterator[Moment]) -> list[str]:
+    """Kill a run on the output at each moment; in which part of the work each kill fell."""
     fell = []
-    for moment in sorted(dice.choices(range(total), k=kills)):
-        with harness.started(harness.prepare_text(out, catalog, workers=workers)) as process:
-            harness.wait_until(process, harness.Condition(out, moment))
-            time.sleep(dice.random() * 0.5)  # so that moments fall between two blocks too
+    for moment in when:
+        with harness.started(work.command(workers)) as process:
+            if moment.blocks:
+                harness.wait_until(process, harness.Condition(work.out, moment.blocks))
+            harness.wait_until(process, after(moment.delay))
+            killed = process.poll() is None
             harness.kill_group(process)
-        count = sum(map(len, harness.receipts(out).values()))
-        fell.append("before the first receipt" if not count else "between" if count < total else "after the last")
+        if killed:
+            fell.append(part_of_work(work, total))
     return fell
 
 
-def finish(out: Path, catalog: Path, workers: int) -> None:
-    done = harness.run(harness.prepare_text(out, catalog, workers=workers))
+def after(seconds: float) -> Callable[[], bool]:
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() >= until
+
+
+def part_of_work(work: Work, total: int) -> str:
+    """What the run was about, as the files that it left tell."""
+    names = [name for _, _, files in os.walk(work.out) for name in files]  # workers that live on move and remove some
+    held = [receipt for receipts in harness.receipts(work.out).values() for receipt in receipts]
+    decoded = [receipt for receipt in held if not receipt.startswith("index-")]
+    if "combined.json" in names:
+        return "after combining"
+    if any(name.startswith(TEMP_PREFIX) and "production" in name for name in names) or len(decoded) == total:
+        return "combining"
+    if decoded:
+        return "between receipts"
+    if harness.count_blocks(work.out):
+        return "decoding, before the first receipt"
+    return "indexing" if held else "planning"
+
+
+def differences(work: Work, expected: dict[str, str]) -> list[str]:
+    found = harness.products(work.out)
+    return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+
+
+def finish(work: Work, workers: int) -> float:
+    """Run to the end, and verify; seconds that the run took."""
+    began = time.monotonic()
+    ends_well(work.command(workers))
+    seconds = time.monotonic() - began
+    ends_well(harness.command("omni_ray.cli", "verify", "--out", str(work.out)))
+    return seconds
+
+
+def ends_well(command: list[str]) -> None:
+    done = harness.run(command)
     if done.code != 0:
-        sys.exit(f"a run that nobody disturbed ended with {done.code}:\n{done.stderr}")
+        sys.exit(f"{' '.join(command)} ended with {done.code}:\n{done.stdout}{done.stderr}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from omni_ray.ledger import read_ledger
-from omni_ray.storage import LocalStorage
+from omni_ray.storage import TEMP_PREFIX, LocalStorage
 
 PATIENCE = 240.0  # seconds after which a command that neither ends nor comes to a point is a failure
 
@@ -28,8 +28,12 @@ def command(*arguments: str) -> list[str]:
 
 
 def prepare_text(out: Path | str, catalog: Path, *arguments: str, workers: int = 2) -> list[str]:
+    return prepare("text", out, catalog, *arguments, workers=workers)
+
+
+def prepare(modality: str, out: Path | str, catalog: Path, *arguments: str, workers: int = 2) -> list[str]:
     return command(
-        "omni_ray.prepare", "text", "--out", str(out), "--catalog", str(catalog),
+        "omni_ray.prepare", modality, "--out", str(out), "--catalog", str(catalog),
         "--address", "local", "--workers", str(workers), *arguments,
     )  # fmt: skip
 
@@ -76,28 +80,26 @@ def wait_until(process: subprocess.Popen[str], reached: Callable[[], bool]) -> b
 
 
 class Condition:
-    """Whether at least `count` files of decoded blocks are in an output."""
+    """Whether at least `count` decoded segments are in an output."""
 
     def __init__(self, out: Path, count: int) -> None:
-        self._blocks = out / ".omni_ray/text"
+        self._out = out
         self._count = count
 
     def __call__(self) -> bool:
-        return count_blocks(self._blocks) >= self._count
+        return count_blocks(self._out) >= self._count
 
 
-def count_blocks(root: Path) -> int:
-    total = 0
-    for folder in root.glob("*/blocks"):
-        total += sum(1 for path in folder.iterdir() if path.suffix == ".txt" and not path.name.startswith(".tmp-"))
-    return total
+def count_blocks(out: Path) -> int:
+    """Decoded segments whose tables are visible, with a receipt or without."""
+    return sum(1 for path in out.glob(".omni_ray/*/*/blocks/*.rows.parquet") if TEMP_PREFIX not in path.name)
 
 
 def receipts(out: Path) -> dict[str, list[str]]:
     """For every source: the committed segments in the order of its ledger."""
     storage = LocalStorage(out)
     found = {}
-    for folder in sorted((out / ".omni_ray/text").glob("*/ledger")):
+    for folder in sorted(out.glob(".omni_ray/*/*/ledger")):
         state = read_ledger(storage, folder.relative_to(out).as_posix())
         found[folder.parent.name] = [
             f"{one.block}.{one.segment} {sorted((kind, output.sha256) for kind, output in one.outputs.items())}"

@@ -25,7 +25,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, catalog: Path) -> tupl
     out = tmp_path_factory.mktemp("undisturbed") / "out"
     done = harness.run(harness.prepare_text(out, catalog))
     assert done.code == 0, done.stderr
-    return harness.products(out), harness.count_blocks(out / ".omni_ray/text")
+    return harness.products(out), harness.count_blocks(out)
 
 
 def finished(out: Path, catalog: Path, workers: int) -> dict[str, str]:

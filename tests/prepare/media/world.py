@@ -116,8 +116,8 @@ def quarantine(out: Path) -> list[tuple[str, int, str]]:
     return found
 
 
-def small(folder: Path, modality: str, count: int = 24) -> Path:
-    """Two sources of several blocks each, with a repeated sample, a bad one, and one that a rule drops."""
+def small(folder: Path, modality: str, count: int = 24, blocks: int = 4) -> Path:
+    """Two sources of about `blocks` blocks each, with a repeated sample, a bad one, and one that a rule drops."""
     make, suffix, field = (clip, "wav", "text") if modality == "audio" else (photo, "png", "caption")
     data = {f"{n:03d}.{suffix}": make(n - (n == 7)) for n in range(count)}
     data[f"003.{suffix}"] = b"no such thing"
@@ -127,8 +127,8 @@ def small(folder: Path, modality: str, count: int = 24) -> Path:
         modality: [{"bytes": make(100 + n), "path": None} for n in range(count)],
         "words": [f"sample number {n}" for n in range(count)],
     }
-    files(folder, {"two.parquet": parquet(columns, 5)})
-    size = sum(map(len, data.values())) // 4
+    files(folder, {"two.parquet": parquet(columns, count // blocks)})
+    size = sum(map(len, data.values())) // blocks
     pattern = f"pattern = '(?P<n>\\d+)\\.{suffix}'"
     return catalog(
         folder,
@@ -139,5 +139,6 @@ def small(folder: Path, modality: str, count: int = 24) -> Path:
             "two.parquet",
             "table",
             f'[source.fields]\n{modality} = "{modality}"\n{field} = "{{words}}"',
+            size,
         ),
     )
