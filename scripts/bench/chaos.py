@@ -41,7 +41,10 @@ class Work(NamedTuple):
     out: Path
 
     def command(self, workers: int) -> list[str]:
-        return harness.prepare(self.modality, self.out, self.catalog, "--layout", self.layout, workers=workers)
+        argv: list[str] = harness.prepare(
+            self.modality, self.out, self.catalog, "--layout", self.layout, workers=workers
+        )
+        return argv
 
 
 def main() -> int:
@@ -77,7 +80,8 @@ def main() -> int:
 
 
 def write_catalog(modality: str, folder: Path) -> Path:
-    return sources.write_sources(folder) if modality == "text" else world.small(folder, modality, **MEDIA)
+    catalog: Path = sources.write_sources(folder) if modality == "text" else world.small(folder, modality, **MEDIA)
+    return catalog
 
 
 class Moment(NamedTuple):
