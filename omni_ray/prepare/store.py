@@ -19,7 +19,9 @@ import hashlib
 import io
 import itertools
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +42,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 WORK = ".omni_ray"
 PACK = "zip"
 SEEK_POINTS = "gzidx"
+GROUP_MEMBERS = 1 << 13  # of a table of members that are unpacked together
 ROWS_SCHEMA = pa.schema(
     [
         ("member", pa.dictionary(pa.int32(), pa.string())),
@@ -213,9 +216,10 @@ def encode_rows(
     return encode_parquet(pa.table(columns, schema=ROWS_SCHEMA))
 
 
-def encode_parquet(table: pa.Table) -> bytes:
+def encode_parquet(table: pa.Table, group_rows: int | None = None) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", use_dictionary=["member"] if "member" in table.column_names else [])
+    dictionaries = ["member"] if "member" in table.column_names else []
+    pq.write_table(table, sink, compression="zstd", use_dictionary=dictionaries, row_group_size=group_rows)
     return sink.getvalue()
 
 
@@ -232,8 +236,14 @@ def read_rows(storage: Storage, receipts: Iterable[Receipt], columns: list[str] 
 
 
 def _read_parquet(data: bytes, where: str, columns: list[str] | None = None) -> pa.Table:
-    try:
+    with _naming(where):
         return pq.read_table(pa.BufferReader(data), columns=columns)
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{where}: damaged: {error}; `omni-ray verify` lists what else is, and prepare with --reset --dataset NAME "
@@ -271,12 +281,24 @@ def encode_members(members: Sequence[Member]) -> bytes:
     """The column of revisions is there where one has some."""
     names = [name for name in _MEMBERS.names if name != "revision" or any(member.revision for member in members)]
     columns = {name: [getattr(member, name) for member in members] for name in names}
-    return encode_parquet(pa.table(columns, schema=pa.schema([_MEMBERS.field(name) for name in names])))
+    return encode_parquet(pa.table(columns, schema=pa.schema([_MEMBERS.field(name) for name in names])), GROUP_MEMBERS)
 
 
-def decode_members(data: bytes, where: str) -> list[Member]:
-    """Raises DataError, naming the file `where`, for one that is damaged."""
-    return [Member(**row) for row in _read_parquet(data, where).to_pylist()]
+def member_groups(data: bytes, where: str) -> list[tuple[int, Callable[[], list[Member]]]]:
+    """Encoded members in groups: how many, and what unpacks them.
+
+    Raises:
+        DataError: naming the file `where`, for one that is damaged, here or while it is unpacked.
+    """
+    with _naming(where):
+        file = pq.ParquetFile(pa.BufferReader(data))
+
+    def unpacked(group: int) -> list[Member]:
+        with _naming(where):
+            return [Member(**row) for row in file.read_row_group(group, use_threads=False).to_pylist()]
+
+    counts = (file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups))
+    return [(count, partial(unpacked, group)) for group, count in enumerate(counts) if count]
 
 
 _CUTS = pa.schema(

@@ -11,7 +11,7 @@ import random
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -25,6 +25,7 @@ from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare import readers, store
 from omni_ray.prepare.kinds import Segment, kind_of
 from omni_ray.prepare.plan import file_id, output_tag
+from omni_ray.prepare.readers.members import MemberTable
 from omni_ray.prepare.records import Cut, InputFile, Member
 from omni_ray.storage import Staged, open_storage
 
@@ -232,27 +233,21 @@ def _commit(context: _Context, decoded: Segment, segment: int, cursor: str | Non
     )
 
 
-def _members_of(context: _Context) -> list[Member]:
+def _members_of(context: _Context) -> Sequence[Member]:
     """The table of members of the archive that the block lies in; empty where it is none."""
     task = context.task
     if task.cut.unit != "members" and not task.cut.member:
         return []
     name = file_id(task.file.path)
     stems = tuple(context.folder.index(name, context.tag, segment) for segment in range(task.index_segments))
-    return _read_members(context.storage.uri, stems)
+    return _read_members(context.storage.uri, stems, task.file.path.endswith("/"))
 
 
-@functools.lru_cache(maxsize=8)
-def _read_members(uri: str, stems: tuple[str, ...]) -> list[Member]:
+@functools.lru_cache(maxsize=2)
+def _read_members(uri: str, stems: tuple[str, ...], unique: bool) -> MemberTable:
     storage = open_storage(uri)
     parts = ((store.read_named(storage, stem, "members.parquet"), f"{storage.uri}/{stem}") for stem in stems)
-    members = [member for part, where in parts for member in store.decode_members(part, where)]
-    seen: Counter[str] = Counter()
-    for number, member in enumerate(members):
-        if twins := seen[member.name]:
-            members[number] = msgspec.structs.replace(member, twins=twins)
-        seen[member.name] += 1
-    return members
+    return MemberTable([group for part, where in parts for group in store.member_groups(part, where)], unique)
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,128 +1,82 @@
 """Files that say what sounds and pictures are: transcripts, metadata, manifests, members of a webdataset sample."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from omni_ray.catalog import Source, template_names
-from omni_ray.prepare.readers.layout import MEDIA_SUFFIXES
+from omni_ray.prepare.readers import tables
+from omni_ray.prepare.readers.entries import Columns, Entry
+from omni_ray.prepare.readers.formats import read_steps
+from omni_ray.prepare.readers.layout import MEDIA_SUFFIXES, TABLES
 from omni_ray.prepare.readers.lines import without_bom
-from omni_ray.prepare.readers.streams import MAX_RECORD_BYTES, Damaged
-from omni_ray.prepare.records import Bad, Member, Raw
+from omni_ray.prepare.readers.steps import Task
+from omni_ray.prepare.readers.streams import MAX_RECORD_BYTES, MIB, Damaged, Stream
+from omni_ray.prepare.records import Bad, Cut, Member, Raw
 from omni_ray.prepare.transforms import fields
 
-Columns = Mapping[str, Any]
-Entries = dict[str, list[tuple[int, Columns | str]]]  # by path or name: rows with columns, or `reason: what is wrong`
-Parse = Callable[[Source, bytes], Entries]
+Parse = Callable[[Source, Stream, Member], Iterator[Entry]]  # raises Damaged
 Media = Callable[[Member, Sequence[tuple[int, Columns]]], Iterator[Raw | Bad]]
 
 
-def transcripts(source: Source, data: bytes) -> Entries:
+def transcripts(source: Source, stream: Stream, member: Member) -> Iterator[Entry]:
     """LibriSpeech: `<id> <TRANSCRIPT>`, a line a clip."""
-    return _lines(source, data, lambda line: dict(zip(("id", "text"), line.split(None, 1), strict=False)))
+    return _lines(source, stream, lambda line: dict(zip(("id", "text"), line.split(None, 1), strict=False)))
 
 
-def ljspeech(source: Source, data: bytes) -> Entries:
+def ljspeech(source: Source, stream: Stream, member: Member) -> Iterator[Entry]:
     """LJ Speech: `<id>|<as written>|<as spoken>`, a line a clip; where nothing is spoken out, as written."""
 
     def columns(line: str) -> dict[str, str]:
         name, raw, *spoken = [*line.split("|"), ""][:3]
         return {"id": name, "raw": raw, "text": spoken[0].strip() if spoken and spoken[0].strip() else raw}
 
-    return _lines(source, data, columns)
+    return _lines(source, stream, columns)
 
 
-def _lines(source: Source, data: bytes, parse: Callable[[str], dict[str, str]]) -> Entries:
-    entries: Entries = {}
-    for row, line in enumerate(without_bom(data, source.encoding).splitlines()):
+def _lines(source: Source, stream: Stream, parse: Callable[[str], dict[str, str]]) -> Iterator[Entry]:
+    for row, line in enumerate(_split(stream)):
+        line = without_bom(line, source.encoding) if row == 0 else line
         if not line.strip():
             continue
         try:
-            columns: Columns | str = parse(line.decode(source.encoding).strip("\r\n"))
+            columns = parse(line.decode(source.encoding).strip("\r\n"))
         except UnicodeDecodeError as error:
-            columns = str(error)
             name = line.replace(b"|", b" ").split(None, 1)[0].decode("ascii", "backslashreplace")
-        else:
-            name = str(columns["id"])  # type: ignore[index]
-        entries.setdefault(name, []).append((row, columns))
-    return entries
-
-
-def manifest_parser(name: str) -> Parse:
-    """A table whose rows say, by the source's `path`, which file each is about."""
-    suffix = PurePosixPath(name.lower()).suffix
-    return lambda source, data: _manifest(source, data, suffix)
-
-
-def _manifest(source: Source, data: bytes, suffix: str) -> Entries:
-    path_of = fields.renderer(source.path)
-    needed = source.needed_columns()
-    entries: Entries = {}
-    for row, columns in enumerate(_table(source, data, suffix)):
-        try:
-            if isinstance(columns, str):
-                raise ValueError(columns)
-            path = path_of(columns).removeprefix("./")
-        except KeyError as error:
-            path, columns = f"row {row}", f"missing_field: the row has no {error.args[0]}"
-        except ValueError:
-            path = f"row {row}"
-        kept = columns if isinstance(columns, str) else {name: columns[name] for name in needed & columns.keys()}
-        entries.setdefault(path, []).append((row, kept))
-    return entries
-
-
-def _table(source: Source, data: bytes, suffix: str) -> Iterator[Columns | str]:
-    """Rows of a manifest: columns, or what is wrong with one.
-
-    Raises:
-        Damaged: where it is no table at all.
-    """
-    if suffix in (".parquet", ".pq"):
-        try:
-            yield from pq.read_table(pa.BufferReader(data)).to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            raise Damaged("corrupt", f"not a whole Parquet file: {error}") from error
-        return
-    try:
-        text = without_bom(data, source.encoding).decode(source.encoding)
-    except UnicodeDecodeError as error:
-        raise Damaged("undecodable", str(error)) from error
-    if suffix in (".jsonl", ".ndjson", ".json"):
-        yield from _json_rows(text)
-        return
-    csv.field_size_limit(MAX_RECORD_BYTES)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if suffix == ".tsv" else ",")
-    try:
-        header = next(rows, [])
-        for cells in rows:
-            if len(cells) == len(header):
-                yield dict(zip(header, cells, strict=True))
-            elif cells:
-                yield f"bad_csv: {len(cells)} cells, the header has {len(header)}"
-    except csv.Error as error:
-        raise Damaged("bad_csv", str(error)) from error
-
-
-def _json_rows(text: str) -> Iterator[Columns | str]:
-    whole = text.lstrip()
-    try:
-        rows = json.loads(whole) if whole.startswith("[") else None
-    except (ValueError, RecursionError) as error:
-        raise Damaged("bad_json", str(error)) from error
-    for row in rows if rows is not None else (line for line in text.splitlines() if line.strip()):
-        try:
-            value = json.loads(row) if isinstance(row, str) else row
-        except (ValueError, RecursionError) as error:
-            yield f"bad_json: {error}"
+            yield Entry(name, row, str(error))
             continue
-        yield value if isinstance(value, dict) else "bad_json: a JSON object is expected"
+        if "id" in columns:  # all else is white space that bytes do not know
+            yield Entry(columns["id"], row, columns)
+
+
+def _split(stream: Stream) -> Iterator[bytes]:
+    """Lines with their ends, which are any of \\n, \\r\\n and \\r."""
+    stream.seek(0)
+    held = b""
+    while data := stream.read(MIB):
+        *lines, held = (held + data).splitlines(keepends=True)
+        yield from lines
+        if len(held) > MAX_RECORD_BYTES:
+            raise Damaged("record_too_large", f"a line of more than {MAX_RECORD_BYTES // MIB} MiB")
+    yield held
+
+
+def manifest(source: Source, stream: Stream, member: Member) -> Iterator[Entry]:
+    """A table whose rows say, by the source's `path`, which file each is about."""
+    path_of = fields.renderer(source.path)
+    format_ = TABLES.get(PurePosixPath(member.name.lower()).suffix, "csv")
+    if format_ == "json" and not tables.is_array(stream):
+        format_ = "jsonl"
+    steps = read_steps(stream, Task(source), format_, Cut("whole", 0, member.size))
+    for row, record in enumerate(record for step in steps for record in step.records):
+        if isinstance(record, Bad):
+            yield Entry("", row, f"{record.reason}: {record.error}")
+            continue
+        try:
+            yield Entry(path_of(record.value).removeprefix("./"), row, record.value)
+        except KeyError as error:
+            yield Entry("", row, f"missing_field: the row has no {error.args[0]}")
 
 
 def webdataset_name(name: str) -> tuple[str, str]:

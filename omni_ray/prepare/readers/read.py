@@ -1,5 +1,6 @@
 """Reading one cut: batches of records in canonical order, each with the cursor behind it."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -8,15 +9,14 @@ from omni_ray.catalog import Source
 from omni_ray.prepare.readers import tables
 from omni_ray.prepare.readers.ahead import Ahead
 from omni_ray.prepare.readers.archives import Archive, Folder
-from omni_ray.prepare.readers.documents import read_document
+from omni_ray.prepare.readers.formats import read_steps
 from omni_ray.prepare.readers.layout import SHELVES, Layout, format_of, layout_of
-from omni_ray.prepare.readers.lines import read_slice
+from omni_ray.prepare.readers.members import MemberTable
 from omni_ray.prepare.readers.opening import Content, Observe, opened, unobserved
-from omni_ray.prepare.readers.parquet import read_parquet
 from omni_ray.prepare.readers.payload import Payloads
 from omni_ray.prepare.readers.shelf import Shelf
 from omni_ray.prepare.readers.steps import Step, Task
-from omni_ray.prepare.readers.streams import CHUNK_BYTES, Damaged, Stream, read_fully
+from omni_ray.prepare.readers.streams import CHUNK_BYTES, STEP_RECORDS, Damaged, Stream, read_fully
 from omni_ray.prepare.records import Bad, Cut, InputFile, Member, Raw, RawBatch
 from omni_ray.prepare.sources import check_unchanged, is_remote, open_member
 
@@ -34,7 +34,7 @@ def read_cut(
     """The records of a cut, from `cursor` on.
 
     Args:
-        members: the archive's whole table of members; empty for a file that is none.
+        members: the archive's whole table of members, best as a MemberTable; empty for a file that is none.
         observe: told every byte that is read, in order.
         step_bytes: about what one batch holds.
 
@@ -50,11 +50,13 @@ def read_cut(
         if layout.container == "folder":
             content: Content | None = None
             heard = ahead.heard if ahead else observe
-            archive: Archive | Folder = Folder(partial(open_member, source, file), heard)
+            opener = partial(open_member, source, file)
+            archive: Archive | Folder = Folder(opener, heard)
+            labels_of: Archive | Folder = Folder(opener, unobserved)  # they are kept from block to block
         else:
             content = stack.enter_context(opened(source, file, seek_points, observe, region=region))
-            archive = Archive(content, layout.container)
-        reading = _Reading(content, archive, source, file, layout, members, step_bytes, ahead)
+            archive = labels_of = Archive(content, layout.container)
+        reading = _Reading(content, archive, source, layout, labels_of, members, step_bytes, ahead)
         if cut.unit != "members":
             batches = _batches(reading.stream(cut, at), cut.start)
         else:
@@ -84,18 +86,18 @@ class _Reading:
         content: Content | None,
         archive: Archive | Folder,
         source: Source,
-        file: InputFile,
         layout: Layout,
+        labels_of: Archive | Folder,
         members: Sequence[Member],
         step_bytes: int,
         ahead: Ahead | None,
     ) -> None:
         self._content = content
         self._ahead = ahead
-        self.shelf = Shelf(source, members, self._read, f"{file.path} {file.size} {file.revision}")
+        self._members = MemberTable.of(members)
+        self.shelf = Shelf(source, self._members, self._read, labels_of.member)
         self._source = source
         self._layout = layout
-        self._members = members
         self._step_bytes = step_bytes
         self._archive = archive
 
@@ -115,17 +117,27 @@ class _Reading:
 
     def members(self, cut: Cut, position: int, at: int) -> Iterator[RawBatch]:
         """The records of the members of a cut, from `at` in the member at `position` on."""
-        if self._ahead and not self._content and self._source.reader in SHELVES:
-            numbers = range(position, cut.stop)
-            for number, records in zip(numbers, self._ahead.each(self.shelf.records, numbers), strict=True):
-                cursor = f"{number + 1}:-1" if number + 1 < cut.stop else None
-                yield RawBatch(records, self._members[number].size, cursor)
-            return
+        fetched = self._fetched(position, cut.stop, at)
         for number in range(position, cut.stop):
-            for batch in _batches(self._member(number, at), number):
+            records = next(fetched, None)
+            steps = self._member(number, at) if records is None else [Step(records, self._members[number].size, 1)]
+            for batch in _batches(iter(steps), number):
                 last = batch.cursor is None and number + 1 < cut.stop
                 yield batch._replace(cursor=f"{number + 1}:-1") if last else batch
             at = -1
+
+    def _fetched(self, position: int, stop: int, at: int) -> Iterator[list[Raw | Bad] | None]:
+        """The records of the members of a remote folder, of many at once; None for one that is read when its turn
+        comes."""
+        if not self._ahead or self._content or self._source.reader not in SHELVES:
+            return
+
+        def records(number: int) -> list[Raw | Bad] | None:
+            label = format_of(self._source, self._members[number].name) == "label"
+            whole = self._source.reader == "webdataset" or not (label or (number == position and at > 0))
+            return list(self.shelf.records(number)) if whole else None
+
+        yield from self._ahead.each(records, range(position, stop))
 
     def _read(self, member: Member) -> bytes:
         if self._ahead:
@@ -140,7 +152,7 @@ class _Reading:
         """The records of one member of an archive, by its own format; a refused one is one bad record."""
         member = self._members[number]
         if self._source.reader in SHELVES:
-            yield Step(self.shelf.records(number), member.size, 1)
+            yield from _in_steps(self.shelf.records(number), member.size, max(at, 0))
             return
         if format_of(self._source, member.name) == "media" and not member.refused:
             return  # a table names it
@@ -162,25 +174,23 @@ class _Reading:
         return Task(self._source, member, self._step_bytes)
 
 
+def _in_steps(records: Iterator[Raw | Bad], size: int, at: int) -> Iterator[Step]:
+    """The records of one member of `size` bytes without the first `at`: a manifest may give one for every row."""
+    records = itertools.islice(records, at, None)
+    chunk = list(itertools.islice(records, STEP_RECORDS))
+    yield Step(chunk, 0 if at else size, at := at + len(chunk))
+    while chunk := list(itertools.islice(records, STEP_RECORDS)):
+        yield Step(chunk, 0, at := at + len(chunk))
+
+
 def _steps(stream: Stream, task: Task, format_: str, cut: Cut, at: int) -> Iterator[Step]:
     """Records of a stream between two of its boundaries, from `at` on (-1: from the beginning).
 
     Where the stream turns out to be damaged, what was read counts, and one bad record says where it ends: that of the
     slice in which the damage lies.
     """
-    begun = max(at, cut.start)
     try:
-        if format_ == "document":
-            yield read_document(stream, task, cut.stop)
-        elif format_ == "parquet":
-            groups = range(cut.start, cut.stop) if cut.unit == "row_groups" else None
-            yield from read_parquet(stream, task, groups, at, cut.first_row)
-        elif format_ in ("csv", "tsv"):
-            yield from tables.read_csv(stream, task, cut.stop, begun, tables.delimiter_of(format_))
-        elif format_ == "json":
-            yield from tables.read_json(stream, task, cut.stop, begun)
-        else:
-            yield from read_slice(stream, task, cut.start, cut.stop, None if at < 0 else at, format_)
+        yield from read_steps(stream, task, format_, cut, at)
     except Damaged as damage:
         records: list[Raw | Bad] = [task.bad(damage.offset, damage.reason, damage.words)]
         yield Step([] if cut.unit == "bytes" and damage.offset >= cut.stop else records, 0, cut.stop)

@@ -1,0 +1,55 @@
+"""The rows of a file of labels by the name that each is about, packed: a manifest may have millions."""
+
+import itertools
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from omni_ray.prepare.readers.names import Digests, Names, digests
+
+CHUNK_ROWS = 128  # that are packed together; unpacking them for one row takes a tenth of a millisecond
+HELD_CHUNKS = 64
+Columns = Mapping[str, Any]
+
+
+class Entry(NamedTuple):
+    """A row: what it is about ("" where it does not say), its number, and its columns, or `reason: what is wrong`."""
+
+    name: str
+    row: int
+    value: Columns | str
+
+
+class Entries:
+    """All rows of a file of labels; made of them in order."""
+
+    def __init__(self, rows: Iterable[Entry]) -> None:
+        self._codec = pa.Codec("zstd", compression_level=1)
+        self._chunks: list[tuple[int, bytes]] = []  # unpacked size, packed
+        parts: list[Digests] = []
+        rows = iter(rows)
+        while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
+            data = json.dumps(chunk, default=str, separators=(",", ":")).encode()
+            self._chunks.append((len(data), self._codec.compress(data, asbytes=True)))
+            parts.append(digests([entry.name for entry in chunk]))
+        self._names = Names(parts)
+        self._lock = threading.Lock()
+        self._unpacked = lru_cache(HELD_CHUNKS)(self._unpack)
+
+    def of(self, name: str) -> list[Entry]:
+        """The rows about this name, in order."""
+        return [self._unpacked(number // CHUNK_ROWS)[number % CHUNK_ROWS] for number in self._names.numbers(name)]
+
+    def chunks(self) -> Iterator[list[Entry]]:
+        """All rows in order, some at a time."""
+        return (self._unpack(number) for number in range(len(self._chunks)))
+
+    def _unpack(self, number: int) -> list[Entry]:
+        size, packed = self._chunks[number]
+        with self._lock:  # a codec is used by one thread at a time
+            data = self._codec.decompress(packed, size, asbytes=True)
+        return [Entry(*row) for row in json.loads(data)]
