@@ -16,7 +16,6 @@ from omni_ray.train import command as train
 from omni_ray.train import infer
 
 LATER = {
-    "report": "`omni-ray status --out DIR` shows blocks, budget and drops now",
     "tune": "`omni-ray train --set lr=...` tries one value",
 }
 
@@ -34,6 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_parser(commands.add_parser("prepare", help="download and decode sources into exact training files"))
     _out_command(commands.add_parser("verify", help="prove that nothing was lost and nothing came in twice"))
     _out_command(commands.add_parser("status", help="per source: blocks, bytes, budget, drops, rate, time left"))
+    page = commands.add_parser("report", help="one HTML page: sizes, distributions, drops, samples, licences")
+    _out_command(page)
+    page.add_argument("--to", metavar="FILE.html", help="where to write the page (default: report.html in the output)")
     again = commands.add_parser("retry", help="take quarantined records up again")
     _out_command(again)
     again.add_argument("--reason", required=True, help="as `omni-ray status` names it; `all` for every reason")
@@ -63,7 +65,12 @@ def _run(argv: list[str]) -> int:
         return train.run(arguments)
     if arguments.command == "infer":
         return infer.run(arguments)
-    return _look(arguments, open_storage(resolve_out(arguments.out)))
+    storage = open_storage(resolve_out(arguments.out))
+    if arguments.command == "report":
+        from omni_ray.prepare.report.command import report  # not at the top: what makes pages is needed here alone
+
+        return report(storage, resolve_out(arguments.to) if arguments.to else None)
+    return _look(arguments, storage)
 
 
 def _look(arguments: argparse.Namespace, storage: Storage) -> int:

@@ -5,6 +5,7 @@ then the old production file stays. `combined.json` notes what the files were ma
 is not written again.
 """
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,11 +34,13 @@ Result = TypeVar("Result")
 
 
 class Written(msgspec.Struct, frozen=True):
-    """An output file as it was left: to tell whether it is still the one that was made."""
+    """An output file as it was left: to tell whether it is still the one that was made. `out` is what the output was
+    called then, which lists of clips begin with."""
 
     size: int
     mtime_ns: int
     selection: str
+    out: str = ""
 
 
 class Combined(msgspec.Struct, frozen=True):
@@ -114,6 +117,16 @@ def selection_fingerprint(storage: Storage, kind: Kind, states: Mapping[str, Sou
     return fingerprint(parts)
 
 
+def is_current(
+    storage: Storage, product: Product, states: Mapping[str, SourceState], selection: Selection, made: Written
+) -> bool:
+    """Whether a product was made from this selection, whatever the output was called then."""
+    then = copy.copy(storage)
+    then.uri = made.out or storage.uri
+    modality = next(iter(states.values())).source.modality
+    return selection_fingerprint(then, kind_of(modality), product.of(states), selection) == made.selection
+
+
 def forget_dataset(storage: Storage, modality: Modality, source: Source) -> None:
     """Delete a source's own files where they are those that we made."""
     keys = [product.key for product in kind_of(modality).dataset_products(source)]
@@ -166,5 +179,5 @@ def _note(storage: Storage, modality: Modality, marks: Mapping[str, str]) -> Non
     for key, mark in marks.items():
         stat = storage.stat(key)
         if stat is not None:
-            outputs[key] = Written(stat.size, stat.mtime_ns, mark)
+            outputs[key] = Written(stat.size, stat.mtime_ns, mark, storage.uri)
     store.write_struct(storage, store.combined_key(modality), Combined(outputs))

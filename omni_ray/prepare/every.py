@@ -57,8 +57,12 @@ def each(modalities: Sequence[Modality], action: Callable[[Modality], int]) -> i
 
 def prepared(storage: Storage) -> tuple[Modality, ...]:
     """The modalities that an output was ever asked for; text where it is none."""
-    found = tuple(modality for modality in MODALITIES if storage.exists(store.request_key(modality)))
-    return found or ("text",)
+    return asked_for(storage) or ("text",)
+
+
+def asked_for(storage: Storage) -> tuple[Modality, ...]:
+    """The modalities that an output was ever asked for."""
+    return tuple(modality for modality in MODALITIES if storage.exists(store.request_key(modality)))
 
 
 def _gravity(error: OmniRayError) -> int:
