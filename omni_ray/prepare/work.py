@@ -94,14 +94,17 @@ class _Context:
     def __init__(self, work: Work, task: Task) -> None:
         self.work = work
         self.task = task
-        self.storage = open_storage(work.out)
+        self.storage = open_storage(work.out).fenced(self._check)
         self.source: Source = work.sources[task.source].source(self.storage)
         self.folder = store.SourceFolder(work.modality, task.source)
         self.settings = work.settings[task.source]
         self.tag = output_tag(self.settings, task.file)
 
+    def _check(self) -> None:
+        check_current(self.storage, self.work.epoch)
+
     def commit(self, stem: str, data: Mapping[str, bytes], media: Mapping[str, bytes] = {}) -> dict[str, Output]:
-        """Make the outputs visible.
+        """Make the outputs visible, the media first; before each of them the lease is looked at.
 
         Raises:
             LeaseLost: the run does not hold the output any more.
@@ -116,7 +119,6 @@ class _Context:
             for key, content in objects.items():
                 writers.append(self.storage.staged(key, content))
             stop_here("decoding" if self.task.kind == "decode" else "indexing")
-            check_current(self.storage, self.work.epoch)
             for writer in writers:
                 writer.commit()
         except StorageError as error:

@@ -11,7 +11,8 @@ from typing import BinaryIO, NamedTuple, Self
 from omni_ray.errors import StorageError
 
 TEMP_PREFIX = ".tmp-"
-AT_ONCE = 16  # requests for small objects
+AT_ONCE = 32  # small objects that are put; at 30 ms each that is as many a second as one process can sign
+GROUP_FILES = 256  # of many small files, before each of which the right to write is looked at
 _TEMPORARY = re.compile(rf"{re.escape(TEMP_PREFIX)}[0-9a-f]{{12}}-.+", re.DOTALL)
 
 
@@ -177,8 +178,13 @@ class Storage(ABC):
         return writer
 
     def staged_many(self, files: Mapping[str, bytes], top: str) -> Staged:
-        """Many small files below the folder `top`, by key; each becomes visible whole, all of them by one `commit`."""
-        return _Many([self.staged(key, data) for key, data in files.items()])
+        """Many small files below the folder `top`, by key; each becomes visible whole, all of them by one `commit`.
+
+        `check` is called before each group of them, so the name of a file has to tell its content: whoever writes on
+        for a group after the right to it was lost then changes nothing.
+        """
+        bare = self.fenced(lambda: None)
+        return _Many([bare.staged(key, data) for key, data in files.items()], self.check)
 
     def assembly(self, key: str, token: str = "") -> Assembly | None:
         """An object to be made in parts, a new one or that of `token`; None where one writer is as good."""
@@ -252,13 +258,16 @@ class Storage(ABC):
 
 
 class _Many(Staged):
-    def __init__(self, writers: list[Writer]) -> None:
+    def __init__(self, writers: list[Writer], check: Callable[[], None]) -> None:
         self._writers = writers
+        self._check = check
 
     def commit(self) -> None:
-        with ThreadPoolExecutor(AT_ONCE) as pool:  # each is a request that is mostly waited for
-            for done in [pool.submit(writer.commit) for writer in self._writers]:
-                done.result()
+        with ThreadPoolExecutor(AT_ONCE, "many") as pool:  # each is a request that is mostly waited for
+            for start in range(0, len(self._writers), GROUP_FILES):
+                self._check()
+                for done in [pool.submit(one.commit) for one in self._writers[start : start + GROUP_FILES]]:
+                    done.result()
 
     def abort(self) -> None:
         for writer in self._writers:

@@ -31,7 +31,7 @@ from botocore.exceptions import (
 from omni_ray.errors import DataError, NotStored, StorageError, UsageError
 
 ATTEMPTS = 8  # of one request; botocore waits up to 20 s between two, with full jitter
-CONNECTIONS = 32  # of one process
+CONNECTIONS = 64  # of one process; more than its threads ask through at once
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
 BODY_ATTEMPTS = 5  # of one range whose body was cut off

@@ -2,12 +2,14 @@
 
     python scripts/bench/s3.py throughput --aws /path/to/aws --mb 1024
     python scripts/bench/s3.py requests
+    python scripts/bench/s3.py files
     python scripts/bench/s3.py restart --receipts 100000
 
 All against moto's S3 server in a process of its own on loopback; needs the dev extras, and awscli for the first.
 """
 
 import argparse
+import itertools
 import os
 import random
 import statistics
@@ -16,7 +18,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -25,11 +28,12 @@ import boto3
 import numpy as np
 
 from omni_ray.catalog import Source, load_catalog
+from omni_ray.lease import LEASE_FOLDER
 from omni_ray.ledger import Ledger, Receipt
 from omni_ray.prepare import readers, sources, store
 from omni_ray.prepare.plan import SourcePlan, blocks_of, make_plan, output_tag
 from omni_ray.prepare.samples import CommittedSamples
-from omni_ray.storage import Slice
+from omni_ray.storage import Slice, s3_client
 from omni_ray.storage.s3 import S3Storage
 from scripts.bench import _measure
 from tests.e2e import harness
@@ -70,7 +74,7 @@ with open_storage(sys.argv[2]).open("big") as stream, open(sys.argv[1], "wb") as
 def main() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("throughput", "requests", "restart"))
+    parser.add_argument("what", choices=("throughput", "requests", "files", "restart"))
     parser.add_argument("--aws", default="aws", help="the awscli to compare with")
     parser.add_argument("--mb", type=int, default=1024, help="size of the object")
     parser.add_argument("--rounds", type=int, default=3)
@@ -83,6 +87,8 @@ def main() -> None:
             throughput(Path(folder), arguments.aws, arguments.mb, arguments.rounds)
         elif arguments.what == "requests":
             requests(Path(folder), proxy)
+        elif arguments.what == "files":
+            files(server, proxy, arguments.rounds)
         else:
             restart(Path(folder), proxy, arguments.receipts)
 
@@ -154,6 +160,52 @@ def requests(folder: Path, proxy: Proxy) -> None:
         f"25 GB ({in_25_gb:,.0f} blocks): {puts:,.0f} PUT, POST and LIST, {gets:,.0f} GET and HEAD: "
         f"{puts * PUT_PRICE + gets * GET_PRICE:.3f} US dollars in requests"
     )
+
+
+def files(server: str, proxy: Proxy, rounds: int) -> None:
+    """Small files as a worker puts those of one segment, and as a loop that looks at the lease before each would;
+    answers as late as given, which is waited for without a CPU."""
+    out = f"s3://{BUCKET}/files"
+    contents = {f"top/{number:04d}.jpg": random.Random(number).randbytes(33_000) for number in range(1024)}
+
+    def one_by_one(storage: S3Storage) -> None:
+        for key, data in itertools.islice(contents.items(), 128):
+            storage.put(key, data)
+
+    def together(storage: S3Storage) -> None:
+        storage.staged_many(contents, "top").commit()
+
+    ways: dict[str, tuple[Callable[[S3Storage], None], int]] = {
+        "one by one": (one_by_one, 128),
+        "together": (together, len(contents)),
+    }
+    for name, (put, count) in ways.items():
+        proxy.forget()
+        put(fenced(out))
+        print(f"{name}: requests a file { ({kind: round(n / count, 3) for kind, n in proxy.count().items()}) }")
+    lead_to(server)
+    for late in (0.0, 0.03):
+        s3_client._client.cache_clear()
+        s3_client.client().meta.events.register("before-send.s3", partial(_sleep, late))
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, (put, count) in ways.items():
+                began = time.monotonic()
+                put(fenced(out))
+                rates[name].append(count / (time.monotonic() - began))
+        for name, found in rates.items():
+            print(
+                f"{late * 1000:.0f} ms late, {name}: {statistics.median(found):,.0f} files/s {sorted(map(int, found))}"
+            )
+
+
+def fenced(out: str) -> S3Storage:
+    storage = S3Storage(out)
+    return storage.fenced(lambda: list(storage.list(LEASE_FOLDER)))  # type: ignore[arg-type]
+
+
+def _sleep(seconds: float, **_event: object) -> None:
+    time.sleep(seconds)
 
 
 def _kind(path: str) -> str:

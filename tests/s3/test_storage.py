@@ -7,8 +7,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from omni_ray.errors import DataError, LedgerCorrupt, NotStored, Refused, StorageError, UsageError
-from omni_ray.storage import Slice, open_storage, s3_client
+from omni_ray.errors import DataError, LeaseLost, LedgerCorrupt, NotStored, Refused, StorageError, UsageError
+from omni_ray.storage import Slice, base, open_storage, s3_client
 from omni_ray.storage import s3_log as logs
 from omni_ray.storage import s3_streams as streams
 from omni_ray.storage.s3 import S3Storage, open_object
@@ -479,3 +479,37 @@ def test_the_users_own_number_of_attempts_counts(
     with pytest.raises(StorageError):
         storage.put("a", b"x")
     assert proxy.count()["PUT"] == 2
+
+
+def test_many_files_are_put_at_once_with_one_look_for_a_group(proxy: Proxy) -> None:
+    """No PUT is answered before as many are under way as may be; and the right to write is looked at per group."""
+    looks: list[int] = []
+    storage = S3Storage(f"s3://{BUCKET}/out").fenced(lambda: looks.append(proxy.count()["PUT"]))
+    contents = {f"top/{number:03d}": b"%d" % number for number in range(300)}
+    many = storage.staged_many(contents, "top")
+    assert not looks and not proxy.count()
+    proxy.hold("/out/top/", base.AT_ONCE)
+    many.commit()
+    assert looks == [0, base.GROUP_FILES], "each look comes just before its group, when the group before is there"
+    assert proxy.count() == {"PUT": 300}
+    assert {stat.key: storage.read(stat.key) for stat in storage.list("top")} == contents
+
+
+def test_no_group_becomes_visible_after_the_right_to_it_was_lost(proxy: Proxy) -> None:
+    looks = iter([None, LeaseLost("gone"), None])
+
+    def check() -> None:
+        if error := next(looks):
+            raise error
+
+    storage = S3Storage(f"s3://{BUCKET}/out").fenced(check)
+    with pytest.raises(LeaseLost):
+        storage.staged_many({f"top/{number:03d}": b"x" for number in range(600)}, "top").commit()
+    assert len(list(storage.list("top"))) == base.GROUP_FILES
+
+
+def test_a_file_of_many_that_cannot_be_put_is_an_error(proxy: Proxy) -> None:
+    storage = S3Storage(f"s3://{BUCKET}/out")
+    proxy.fail(Fault("PUT", "top/7$", status=403, code="AccessDenied"))
+    with pytest.raises(StorageError, match=r"top/7: no permission"):
+        storage.staged_many({f"top/{number}": b"x" for number in range(20)}, "top").commit()

@@ -16,10 +16,14 @@ def digests(names: Iterable[str]) -> Digests:
 
 
 class Names:
-    """Numbers of things by name; `numbers` [n] are those of the things whose digests are given, ascending."""
+    """Numbers of things by name; `numbers` [n] are those of the things whose digests are given, ascending.
 
-    def __init__(self, parts: Sequence[Digests], numbers: NDArray[np.integer[Any]] | None = None) -> None:
+    `parts` is emptied, as it may be large.
+    """
+
+    def __init__(self, parts: list[Digests], numbers: NDArray[np.integer[Any]] | None = None) -> None:
         every = np.concatenate(parts) if parts else np.empty((0, 2), np.uint64)
+        parts.clear()
         order = np.lexsort((every[:, 1], every[:, 0])).astype(np.uint32)  # stable: twins stay in order
         self._high = every[order, 0]
         self._low = every[order, 1]
