@@ -7,8 +7,9 @@ waits   blocks that sleep instead of computing, through the real run (tasks, Ray
         two and three nodes begun by `ray start`: what is lost is the engine's own cost. Efficiency is the time that the
         blocks sleep, shared evenly, over the time that the run takes.
 real    real text blocks with one and with two workers, the whole command; efficiency of two against one.
-costs   seconds of CPU of the driver for a block, for a message with receipts and for a group of blocks (a Ray task);
-        of Ray's control processes for the same; bytes, memory and time of the ledger. `simulate.py` counts with them.
+costs   seconds of CPU of the driver for a block, for a message with receipts and for a group of blocks (a Ray task), in
+        its Python threads, of which one runs at a time, and in Ray's own; of Ray's control processes for the same;
+        bytes, memory and time of the ledger; how long real blocks take. `simulate.py` counts with them.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import json
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import msgspec
 import numpy as np
 import psutil
+import ray.data
 
 from omni_ray import blocks, runtime
 from omni_ray.ledger import Ledger, Receipt, read_ledger
@@ -40,6 +43,7 @@ LAYOUTS = ((1,), (2,), (4,), (8,), (2, 2), (2, 1, 1))  # CPUs of each node
 TARGET = 0.9
 LARGE = 64  # blocks of a group, where groups are large
 CONTROL = ("gcs_server", "raylet")
+NAMES = {"python": "Python threads of the driver", "native": "Ray's own threads in the driver"}
 
 
 def main() -> int:
@@ -57,6 +61,8 @@ def main() -> int:
             real(Path(folder), arguments.text, arguments.gb)
         if arguments.only in (None, "costs"):
             costs(Path(folder), arguments.cost_blocks)
+            if arguments.text:
+                block_times(Path(folder), arguments.text, arguments.gb)
     return 0
 
 
@@ -125,11 +131,37 @@ def costs(folder: Path, count: int) -> None:
         found.append(json.loads(_in_a_process(call)))
     # per block: group/size + messages + 1
     shares = [[1, 1, 1], [1 / LARGE, 1 + 1 / LARGE, 1], [1 / LARGE, 1 / LARGE, 1]]
-    for who in ("driver", *CONTROL):
+    for who in ("python", "native", *CONTROL):
         group, message, block = np.linalg.solve(np.array(shares), np.array([one[who] for one in found])) * 1e3
-        print(f"costs: {who}: {group:.2f} ms of CPU a group, {message:.2f} ms a message, {block:.3f} ms a block")
+        where = NAMES.get(who, who)
+        print(f"costs: {where}: {group:.2f} ms of CPU a group, {message:.2f} ms a message, {block:.3f} ms a block")
+    print(f"costs: before the first group of a round begins: {found[0]['before'] * 1e3:.2f} ms for each group")
     print(f"costs: memory of the driver: {found[2]['bytes'] / 1e3:.2f} kB a block")
     print(_in_a_process(f"print(cluster.ledger_here({str(folder / 'ledger')!r}, {10 * count}))"), end="")
+
+
+def block_times(folder: Path, text: Path, gigabytes: float) -> None:
+    """Deciles of the seconds that a real block of text takes, alone on a core."""
+    prepare_text.write_input(text, folder, int(gigabytes * 1e9))
+    call = f"cluster.time_here({str(folder / 'all.toml')!r}, {str(folder / 'timed')!r})"
+    seconds = json.loads(_in_a_process(call).splitlines()[-1])
+    deciles = ", ".join(f"{decile:.2f}" for decile in np.quantile(seconds, np.linspace(0, 1, 11)))
+    print(f"costs: seconds of {len(seconds)} blocks of text, deciles: {deciles}")
+
+
+def time_here(catalog: str, out: str) -> None:
+    """Prepare without Ray; print the seconds of each task."""
+    seconds = []
+
+    def in_turn(work: blocks.Work, tasks: Sequence[tuple[bytes, int]], **_: object) -> Iterator[bytes]:
+        for task, _weight in tasks:
+            began = time.perf_counter()
+            given = list(work(task))
+            seconds.append(time.perf_counter() - began)
+            yield from given
+
+    scale.prepare_here(catalog, out, in_turn)
+    print(json.dumps(seconds))
 
 
 def cost_here(out: str, count: int, group: int, flushing: bool) -> str:
@@ -141,12 +173,16 @@ def cost_here(out: str, count: int, group: int, flushing: bool) -> str:
         children = psutil.Process().children(recursive=True)
         control = {name: [child for child in children if child.name() == name] for name in CONTROL}
         before = {name: _cpu(control[name]) for name in CONTROL}
-        memory, cpu = psutil.Process().memory_info().rss, time.process_time()
+        memory, cpu, native = psutil.Process().memory_info().rss, time.process_time(), _native_cpu()
         scale.complete(run, None, flush_each if flushing else None)
-        spent = {"driver": time.process_time() - cpu}
+        native = _native_cpu() - native
+        spent = {"python": time.process_time() - cpu - native, "native": native}
         spent |= {name: _cpu(control[name]) - before[name] for name in CONTROL}
         grown = psutil.Process().memory_info().rss - memory
-    return json.dumps({name: value / count for name, value in spent.items()} | {"bytes": grown / count})
+        began = time.perf_counter()
+        ray.data.from_items([{"tasks": [b"x" * 300], "numbers": [0]}] * count, override_num_blocks=count)
+        spent |= {"before": time.perf_counter() - began, "bytes": grown}
+    return json.dumps({name: value / count for name, value in spent.items()})
 
 
 def flush_each(encoded: bytes) -> Iterator[bytes]:
@@ -198,6 +234,12 @@ def _a_receipt(out: str) -> Receipt:
 
 def _groups_of(tasks: Sequence[tuple[bytes, int]], size: int) -> list[list[bytes]]:
     return [[task for task, _ in tasks[at : at + size]] for at in range(0, len(tasks), size)]
+
+
+def _native_cpu() -> float:
+    """Seconds of CPU of the threads that are not Python's: they run beside it, on other cores."""
+    ours = {thread.native_id for thread in threading.enumerate()}
+    return sum(one.user_time + one.system_time for one in psutil.Process().threads() if one.id not in ours)
 
 
 def _cpu(processes: Sequence[psutil.Process]) -> float:

@@ -175,23 +175,24 @@ def restart(folder: Path, count: int) -> None:
     _measure.ratio("restart: 3 s / planning", 3 / statistics.median(seconds), 1)
 
 
-def prepare_here(catalog: str, out: str) -> None:
+def in_turn(
+    work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[bytes, int]], **_: object
+) -> Iterator[bytes]:
+    for task, _weight in tasks:
+        yield from work(task)
+
+
+def prepare_here(catalog: str, out: str, run_blocks: Callable[..., Iterator[bytes]] = in_turn) -> None:
     """The run that makes the blocks, in this process and without waiting for the disk: it is not what is measured."""
 
     @contextmanager
     def not_connected(address: str, workers: int | None) -> Iterator[int]:
         yield 1
 
-    def in_turn(
-        work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[bytes, int]], **_: object
-    ) -> Iterator[bytes]:
-        for task, _weight in tasks:
-            yield from work(task)
-
     with (
         mock.patch.object(os, "fsync"),
         mock.patch.object(runtime, "connected", not_connected),
-        mock.patch.object(blocks, "run_blocks", in_turn),
+        mock.patch.object(blocks, "run_blocks", run_blocks),
     ):
         if code := command.main(["text", "--catalog", catalog, "--out", out, "--min-gb", "0"]):
             sys.exit(code)
