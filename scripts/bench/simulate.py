@@ -33,15 +33,22 @@ DECILES = (0.33, 0.36, 0.38, 0.39, 0.40, 0.41, 0.42, 0.44, 0.47, 0.52, 0.70)
 
 @dataclass(frozen=True)
 class Costs:
-    """Measured on one core; seconds and bytes."""
+    """Measured by `cluster.py --only costs`; seconds of one core, bytes.
 
-    group: float = 5.5e-3
-    message: float = 4.1e-3
-    block: float = 0.21e-3
-    raylet_group: float = 2.4e-3  # of the head's raylet, another process
-    gcs_message: float = 0.5e-3  # of Ray's control store, another process
-    receipt_bytes: int = 719  # in the ledger
-    block_memory: float = 1.9e3
+    `group`, `message` and `block` are those of the driver's Python threads, of which one runs at a time; the others run
+    beside them. `before` is what each group of a round costs before the first one begins.
+    """
+
+    group: float = 0.43e-3
+    message: float = 2.4e-3
+    block: float = 0.086e-3
+    before: float = 1.0e-3
+    native_group: float = 1.2e-3
+    native_message: float = 0.63e-3
+    raylet_group: float = 1.3e-3  # of the raylet beside the driver
+    gcs_message: float = 0.25e-3  # of Ray's control store
+    receipt_bytes: float = 719  # in the ledger
+    block_memory: float = 2.0e3
     samples_per_second: float = 2.5e6  # that the cut of the budget goes through
 
 
@@ -68,7 +75,8 @@ class Outcome(NamedTuple):
 
     seconds: float
     efficiency: float
-    driver: float  # share of the time that it was busy
+    driver: float  # share of the time in which its Python was busy
+    native: float  # cores of the same process that the rest of it takes
     raylet: float
     gcs: float
     groups: int
@@ -130,6 +138,7 @@ class _Simulation:
             seconds=seconds,
             efficiency=world.blocks * sum(self._draws) / len(self._draws) / speed / seconds,
             driver=self._busy / seconds,
+            native=(self._groups * costs.native_group + self._messages * costs.native_message) / seconds,
             raylet=self._groups * costs.raylet_group / seconds,
             gcs=self._messages * costs.gcs_message / seconds,
             groups=self._groups,
@@ -145,7 +154,9 @@ class _Simulation:
     def _round(self, now: float) -> float:
         """Give out one round; when its last block is done."""
         goal = min(self._world.round_tasks, self._world.blocks - self._done) + self._done
-        self._queue.extend(self._sizes_of(goal - self._done))
+        sizes = self._sizes_of(goal - self._done)
+        self._queue.extend(sizes)
+        now = self._serve(now, len(sizes) * self._costs.before)
         self._fill(now)
         while self._done < goal:
             now, what, which, generation = heapq.heappop(self._events)
@@ -251,8 +262,8 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of a world, or of the costs")
     asked = parser.parse_args()
     worlds = {f"{asked.nodes:,} nodes": {"nodes": asked.nodes, "blocks": asked.blocks}} if asked.nodes else SCENARIOS
-    print("| | hours | efficiency | driver busy | raylet | GCS | groups | messages | rounds | nodes lost | redone |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print("| | hours | efficiency | driver: Python | Ray's threads | raylet | GCS | groups | messages | rounds | nodes lost | redone |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for name, changes in worlds.items():
         world, costs = World(), Costs()
         for key, value in [*changes.items(), *(one.split("=") for one in asked.set)]:
@@ -267,7 +278,7 @@ def main() -> int:
 
 def _row(name: str, found: Outcome) -> str:
     return (
-        f"| {name} | {found.seconds / 3600:.2f} | {found.efficiency:.2f} | {found.driver:.0%} | {found.raylet:.0%} | "
+        f"| {name} | {found.seconds / 3600:.2f} | {found.efficiency:.2f} | {found.driver:.0%} | {found.native:.0%} | {found.raylet:.0%} | "
         f"{found.gcs:.0%} | {found.groups:,} | {found.messages:,} | {found.rounds:,} | {found.lost_nodes:,} | "
         f"{found.redone:,} |"
     )
