@@ -245,6 +245,10 @@ def _inverse(deciles: Sequence[float], count: int) -> list[float]:
     return values
 
 
+COLUMNS = (
+    *("hours", "efficiency", "driver's Python", "Ray's threads in it", "raylet", "GCS", "groups", "messages", "rounds"),
+    *("nodes lost", "blocks redone"),
+)
 SCENARIOS: dict[str, dict[str, float]] = {
     "1 node": {"nodes": 1, "blocks": 10_000},
     "10 nodes": {"nodes": 10, "blocks": 100_000},
@@ -262,8 +266,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of a world, or of the costs")
     asked = parser.parse_args()
     worlds = {f"{asked.nodes:,} nodes": {"nodes": asked.nodes, "blocks": asked.blocks}} if asked.nodes else SCENARIOS
-    print("| | hours | efficiency | driver: Python | Ray's threads | raylet | GCS | groups | messages | rounds | nodes lost | redone |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    print(f"| | {' | '.join(COLUMNS)} |\n|---{'|---' * len(COLUMNS)}|")
     for name, changes in worlds.items():
         world, costs = World(), Costs()
         for key, value in [*changes.items(), *(one.split("=") for one in asked.set)]:
@@ -277,11 +280,9 @@ def main() -> int:
 
 
 def _row(name: str, found: Outcome) -> str:
-    return (
-        f"| {name} | {found.seconds / 3600:.2f} | {found.efficiency:.2f} | {found.driver:.0%} | {found.native:.0%} | {found.raylet:.0%} | "
-        f"{found.gcs:.0%} | {found.groups:,} | {found.messages:,} | {found.rounds:,} | {found.lost_nodes:,} | "
-        f"{found.redone:,} |"
-    )
+    shares = [f"{share:.0%}" for share in (found.driver, found.native, found.raylet, found.gcs)]
+    counts = [f"{count:,}" for count in (found.groups, found.messages, found.rounds, found.lost_nodes, found.redone)]
+    return f"| {' | '.join([name, f'{found.seconds / 3600:.2f}', f'{found.efficiency:.2f}', *shares, *counts])} |"
 
 
 if __name__ == "__main__":
