@@ -39,6 +39,10 @@ def commands(asked: argparse.Namespace, folder: str) -> Iterator[list[str]]:
         "scale.py", "--plan-blocks", "100000" if small else "10000000", "--blocks",
         "1000" if small else "1000,10000,100000", "--restart-blocks", "1000" if small else "100000",
     ]  # fmt: skip
+    yield [
+        "cluster.py", "--text", asked.text, "--gb", "0.1" if small else "0.6", "--blocks", "10" if small else "60",
+        "--cost-blocks", "200" if small else "2000",
+    ]  # fmt: skip
     if asked.audio:
         yield ["prepare_audio.py", "--audio", asked.audio, "--seconds", "200" if small else "2000"]
     if asked.images:

@@ -6,8 +6,9 @@
 Discrete events, the same for the same seed. Workers take groups of blocks, put together by the very function that a run
 uses; block times are drawn from measured ones. The driver is one server that takes what comes first: a group costs it
 CPU time, and so does each message with receipts and each block. A round ends when its last block has; then the budget
-is cut anew. Nodes are lost, and their groups done again; lost nodes come back; some are slow. Constants are what
-`cluster.py --only costs` measured; docs/scale.md says what they leave out.
+is cut anew. Of many like rounds some are simulated (`looked_at`). Nodes are lost, and their groups done again; lost
+nodes come back; some are slow. Constants are what `cluster.py --only costs` measured; docs/scale.md says what they
+leave out.
 """
 
 import argparse
@@ -67,6 +68,9 @@ class World:
     slowness: float = 3.0
     flush: float = FLUSH_SECONDS
     round_tasks: int = ROUND_TASKS
+    looked_at: int = (
+        12  # rounds that are simulated; those between two of them are taken to be like the first of the two
+    )
     seed: int = 0
 
 
@@ -124,36 +128,74 @@ class _Simulation:
             self._expect_loss(node, 0.0)
 
     def run(self) -> Outcome:
-        world, costs = self._world, self._costs
+        world = self._world
         now = 0.0
+        every = max(1, world.blocks // world.round_tasks // world.looked_at)
         while self._done < world.blocks:
-            now = self._round(max(now, self._free))
-            cut = self._done * world.samples / costs.samples_per_second
-            self._cutting += cut
-            self._free = max(self._free, now) + cut
-            self._rounds += 1
+            size = min(world.round_tasks, world.blocks - self._done)
+            began, before = max(now, self._free), self._counted()
+            ended = self._round(began, size)
+            now = self._cut(ended, 1, size)
+            alike = min(every - 1, (world.blocks - self._done) // size)
+            now = self._pass(now, alike * (ended - began))
+            self._done += alike * size
+            now = self._cut(now, alike, size)
+            self._count(before, alike)
         seconds = max(now, self._free)
         speed = world.cpus * sum(1 / factor for factor in self._factor)
         return Outcome(
             seconds=seconds,
             efficiency=world.blocks * sum(self._draws) / len(self._draws) / speed / seconds,
             driver=self._busy / seconds,
-            native=(self._groups * costs.native_group + self._messages * costs.native_message) / seconds,
-            raylet=self._groups * costs.raylet_group / seconds,
-            gcs=self._messages * costs.gcs_message / seconds,
+            native=(self._groups * self._costs.native_group + self._messages * self._costs.native_message) / seconds,
+            raylet=self._groups * self._costs.raylet_group / seconds,
+            gcs=self._messages * self._costs.gcs_message / seconds,
             groups=self._groups,
             messages=self._messages,
             rounds=self._rounds,
             lost_nodes=self._lost,
             redone=self._redone,
             cutting=self._cutting,
-            ledger=world.blocks * costs.receipt_bytes,
-            memory=world.blocks * costs.block_memory,
+            ledger=world.blocks * self._costs.receipt_bytes,
+            memory=world.blocks * self._costs.block_memory,
         )
 
-    def _round(self, now: float) -> float:
-        """Give out one round; when its last block is done."""
-        goal = min(self._world.round_tasks, self._world.blocks - self._done) + self._done
+    def _cut(self, now: float, rounds: int, size: int) -> float:
+        """What cutting the budget after each of the last rounds took."""
+        committed = sum(self._done - number * size for number in range(rounds))
+        seconds = committed * self._world.samples / self._costs.samples_per_second
+        self._cutting += seconds
+        self._rounds += rounds
+        self._free = max(self._free, now) + seconds
+        return self._free
+
+    def _pass(self, now: float, seconds: float) -> float:
+        """Let time pass in rounds that are taken to be like the last one: nodes are lost and come back meanwhile."""
+        until = now + seconds
+        while self._events and self._events[0][0] < until:
+            at, what, which, _ = heapq.heappop(self._events)
+            if what == LOSS:
+                self._lose(at, which)
+            elif what == NOTICE:
+                self._missing.pop(which)
+            elif what == RETURN:
+                self._return(at, which)
+        return until
+
+    def _counted(self) -> tuple[float, int, int, int]:
+        return self._busy, self._groups, self._messages, self._redone
+
+    def _count(self, before: tuple[float, int, int, int], rounds: int) -> None:
+        """Count what grew since `before` for so many rounds more."""
+        grown = [now - then for now, then in zip(self._counted(), before, strict=True)]
+        self._busy += grown[0] * rounds
+        self._groups += int(grown[1]) * rounds
+        self._messages += int(grown[2]) * rounds
+        self._redone += int(grown[3]) * rounds
+
+    def _round(self, now: float, size: int) -> float:
+        """Give out one round of so many blocks; when its last block is done."""
+        goal = self._done + size
         sizes = self._sizes_of(goal - self._done)
         self._queue.extend(sizes)
         now = self._serve(now, len(sizes) * self._costs.before)
@@ -168,9 +210,7 @@ class _Simulation:
                 self._queue.extend(self._missing.pop(which))
                 self._fill(now)
             elif what == RETURN:
-                node_slots = range(which * self._world.cpus, (which + 1) * self._world.cpus)
-                self._idle.extend(node_slots)
-                self._expect_loss(which, now)
+                self._return(now, which)
                 self._fill(now)
         return max(now, self._free)
 
@@ -219,6 +259,10 @@ class _Simulation:
 
     def _expect_loss(self, node: int, now: float) -> None:
         heapq.heappush(self._events, (now + self._dice.expovariate(1 / self._world.life), LOSS, node, 0))
+
+    def _return(self, now: float, node: int) -> None:
+        self._idle.extend(range(node * self._world.cpus, (node + 1) * self._world.cpus))
+        self._expect_loss(node, now)
 
     def _lose(self, now: float, node: int) -> None:
         self._lost += 1
