@@ -44,7 +44,7 @@ def commands(asked: argparse.Namespace, folder: str) -> Iterator[list[str]]:
         "--cost-blocks", "200" if small else "2000",
     ]  # fmt: skip
     if asked.audio:
-        yield ["prepare_audio.py", "--audio", asked.audio, "--seconds", "200" if small else "2000"]
+        yield ["prepare_audio.py", "--audio", asked.audio, "--scale", "0.05" if small else "1"]
     if asked.images:
         yield ["prepare_image.py", "--images", asked.images, "--photos", "500" if small else "5000"]
     if asked.aws:

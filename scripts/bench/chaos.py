@@ -3,13 +3,12 @@
     python scripts/bench/chaos.py --kills 200 --seed 0
     python scripts/bench/chaos.py --modality audio --layout tar --kills 50
 
-Each output is killed up to eight times: once somewhere before its first block, once behind its last, else after any
-number of blocks, each time by SIGKILL of the whole process group. Then it is finished, verified and compared, every
-file of it. Prints in which part of the work the kills fell; exit code 1 at the first difference.
+Each output is killed up to eight times, by SIGKILL of the whole process group: once at any time, six times when a run
+has made any number of blocks, once when it has begun to combine. Then it is finished, verified and compared, every file
+of it. Prints in which part of the work the kills fell; exit code 1 at the first difference.
 """
 
 import argparse
-import os
 import random
 import shutil
 import sys
@@ -22,7 +21,6 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from omni_ray.storage import TEMP_PREFIX
 from tests.e2e import harness, sources
 from tests.prepare.media import world
 
@@ -69,7 +67,7 @@ def main() -> int:
             shutil.rmtree(work.out)
             workers = dice.choice([1, 2, 4])
             most = min(KILLS_PER_OUTPUT, arguments.kills - fell.total())
-            fell.update(kill_some(work, workers, total, moments(most, total, seconds, dice)))
+            fell.update(kill_some(work, workers, moments(most, total, seconds, dice)))
             finish(work, workers)
             outputs += 1
             if harness.products(work.out) != expected:
@@ -85,33 +83,36 @@ def write_catalog(modality: str, folder: Path) -> Path:
 
 
 class Moment(NamedTuple):
-    """`delay` seconds after there are `blocks` blocks."""
+    """`delay` seconds after a run has made so many blocks; None: after it has begun to combine."""
 
-    blocks: int
+    blocks: int | None
     delay: float
 
 
 def moments(kills: int, total: int, seconds: float, dice: random.Random) -> Iterator[Moment]:
     """When each of an output's runs is killed, in order; `seconds` is how long one takes that is not."""
-    between = sorted(dice.choices(range(1, total), k=max(0, kills - 2)))
     yield Moment(0, dice.random() * seconds)
-    yield from (Moment(blocks, dice.random() * DELAY_SECONDS) for blocks in between)
+    for _ in range(kills - 2):
+        yield Moment(dice.randint(1, max(1, total // 4)), dice.random() * DELAY_SECONDS)
     if kills > 1:
-        yield Moment(total, dice.random() * DELAY_SECONDS)
+        yield Moment(None, dice.random() * DELAY_SECONDS / 5)
 
 
-def kill_some(work: Work, workers: int, total: int, when: Iterator[Moment]) -> list[str]:
+def kill_some(work: Work, workers: int, when: Iterator[Moment]) -> list[str]:
     """Kill a run on the output at each moment; in which part of the work each kill fell."""
     fell = []
     for moment in when:
+        before, since = receipts_of(work), time.time()
         with harness.started(work.command(workers)) as process:
-            if moment.blocks:
-                harness.wait_until(process, harness.Condition(work.out, moment.blocks))
+            if moment.blocks is None:
+                harness.wait_until(process, lambda since=since: bool(combining(work, since)))
+            elif moment.blocks:
+                harness.wait_until(process, harness.Condition(work.out, moment.blocks, since))
             harness.wait_until(process, after(moment.delay))
             killed = process.poll() is None
             harness.kill_group(process)
         if killed:
-            fell.append(part_of_work(work, total))
+            fell.append(part_of_work(work, before, since))
     return fell
 
 
@@ -120,20 +121,26 @@ def after(seconds: float) -> Callable[[], bool]:
     return lambda: time.monotonic() >= until
 
 
-def part_of_work(work: Work, total: int) -> str:
-    """What the run was about, as the files that it left tell."""
-    names = [name for _, _, files in os.walk(work.out) for name in files]  # workers that live on move and remove some
-    held = [receipt for receipts in harness.receipts(work.out).values() for receipt in receipts]
-    decoded = [receipt for receipt in held if not receipt.startswith("index-")]
-    if "combined.json" in names:
-        return "after combining"
-    if any(name.startswith(TEMP_PREFIX) and "production" in name for name in names) or len(decoded) == total:
+def part_of_work(work: Work, before: Counter[str], since: float) -> str:
+    """What a run that began at `since` was about, as the files that it left tell."""
+    now = receipts_of(work)
+    if combining(work, since):
         return "combining"
-    if decoded:
+    if now["decoded"] > before["decoded"]:
         return "between receipts"
-    if harness.count_blocks(work.out):
-        return "decoding, before the first receipt"
-    return "indexing" if held else "planning"
+    if harness.count_blocks(work.out, since):
+        return "decoding, before a receipt"
+    return "indexing" if now["indexed"] > before["indexed"] else "planning"
+
+
+def combining(work: Work, since: float) -> list[Path]:
+    """Lists and corpora that a run has begun to write, or has written; the workers of others touch none."""
+    return [path for path in work.out.glob("*/*production*") if harness.changed_since(path, since)]
+
+
+def receipts_of(work: Work) -> Counter[str]:
+    held = [receipt for receipts in harness.receipts(work.out).values() for receipt in receipts]
+    return Counter("indexed" if receipt.startswith("index-") else "decoded" for receipt in held)
 
 
 def differences(work: Work, expected: dict[str, str]) -> list[str]:

@@ -1,85 +1,156 @@
-"""Preparing clips against a plain loop with soundfile and soxr, two processes each, on the same files.
+"""Preparing clips against two plain processes with soundfile and soxr, on the same files.
 
     python scripts/bench/prepare_audio.py --audio ../shared/data/audio
 
-The real clips of the folder's archives are written out one file each; every round hands all of them to each system,
-which reads, decodes, resamples to 16 kHz and writes FLAC. The plain loop judges nothing and trusts every header. Both
-must write the same bytes. Processes have started and imported what they need before a round begins. Rates are seconds
-of audio per second of the clock, and per second of CPU, which other programs on the machine disturb less.
+The clips are the real ones of the folder's archives, each turned by some samples whenever it comes again, so that no
+two are the same. Every round runs each system on a quarter of them and on all: "whole" is seconds of audio over the
+wall time of the command on all of them, "steady" the difference of the audio over the difference of the times, without
+what starting costs. The plain loop reads a clip, mixes it down, resamples it to 16 kHz, writes FLAC and a line of a
+CSV; it judges nothing, trusts every header, makes no index and syncs nothing. `transform` is such a loop over the
+product's own transform. All must write the same bytes. With `--log` rounds add up over several calls.
 """
 
 import argparse
+import csv
+import hashlib
 import io
+import itertools
+import json
 import multiprocessing
+import shutil
 import statistics
 import sys
 import tarfile
 import tempfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator
-from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+import pyarrow.parquet as pq
 import soundfile
 import soxr
 
-from omni_ray.catalog import Source
+from omni_ray.catalog import load_catalog
 from omni_ray.prepare.records import MediaSample
 from omni_ray.prepare.transforms.audio import SAMPLE_RATE, AudioTransform
 from scripts.bench import _measure
 
 PROCESSES = 2
-TARGET = 0.9
-KINDS = {"short clips, 8 kHz": "fsdd-recordings.zip", "sentences, 22.05 kHz": "ljspeech-mini.tar.gz"}
-SOURCE = Source.model_validate(
-    {"name": "bench", "modality": "audio", "category": "general", "url": ("x",), "reader": "table", "license": "MIT",
-     "fields": {"audio": "audio", "text": "{text}"}, "rules": {"min_seconds": 0.0}}
-)  # fmt: skip
+TARGET = 0.9  # of the plain loop, steady
+BOUND_BYTES = 1.5e9  # of any process
+OURS = {"omni_ray, files": "files", "omni_ray, tars": "tar"}  # and their --layout
+CATALOG = """
+[[source]]
+name = "bench"
+modality = "audio"
+category = "general"
+url = "{part}"
+reader = "files"
+pattern = '(?P<number>\\d+)\\.wav'
+license = "MIT"
+[source.fields]
+text = "clip {{number}}"
+[source.rules]
+min_seconds = 0.0
+"""
 
 
-class Share(NamedTuple):
-    """What one process does in a round: every clip in turn into `out`, under its own name."""
+class Clips(NamedTuple):
+    """A kind of clips: the archive that they come from, and how many seconds of them make a round."""
 
-    clips: list[Path]
-    out: Path
+    archive: str
+    seconds: float
+
+
+KINDS = {
+    "sentences of 6.6 s, 22.05 kHz": Clips("ljspeech-mini.tar.gz", 16_000),
+    "clips of 0.4 s, 8 kHz": Clips("fsdd-recordings.zip", 6_000),
+}
+
+
+class Timed(NamedTuple):
+    """One run of one system on one part of the clips."""
+
+    round: int
+    kind: str
+    system: str
+    part: str
+    audio_seconds: float
+    seconds: float
+    peak_bytes: int
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--audio", type=Path, required=True, help=f"a folder with {' and '.join(KINDS.values())}")
-    parser.add_argument("--seconds", type=float, default=2000, help="of audio in a round (default: 2000)")
+    parser.add_argument("--audio", type=Path, help=f"a folder with {', '.join(one.archive for one in KINDS.values())}")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the seconds of audio in a round")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--systems", nargs="+", choices=[*OURS, *LOOPS], default=[*OURS, "plain"])
+    parser.add_argument("--log", type=Path, help="keeps what was measured; the table is of all that is there")
+    parser.add_argument("--loop", choices=LOOPS, help=argparse.SUPPRESS)
+    parser.add_argument("--catalog", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    print(f"{PROCESSES} processes, {arguments.runs} rounds: median [smallest, largest]")
-    print("| clips | system | x real time | x real time per CPU | omni_ray / it | per CPU |\n|---|---|---|---|---|---|")
-    reached = []
-    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
-        for kind, archive in KINDS.items():
-            with tempfile.TemporaryDirectory() as folder:
-                clips, seconds = write_clips(arguments.audio / archive, Path(folder), arguments.seconds)
-                clock, cpu = compare(pool, clips, Path(folder), arguments.runs)
-            reached.append((kind, report(kind, seconds, clock, cpu)))
-    for kind, ratio in reached:
-        _measure.ratio(f"decode audio / plain loop, {kind}", ratio, TARGET)
+    if arguments.loop:
+        run_loop(arguments.loop, arguments.catalog, arguments.out)
+        return 0
+    if not arguments.audio:
+        parser.error("--audio is missing")
+    with tempfile.TemporaryDirectory() as folder:
+        log = arguments.log or Path(folder) / "log"
+        measure(arguments, Path(folder), log)
+        report([Timed(*json.loads(line)) for line in log.read_text().splitlines()])
     return 0
 
 
-def write_clips(archive: Path, folder: Path, least: float) -> tuple[list[Path], float]:
-    """Write the archive's clips again and again until they last `least` seconds; their files and how long they last."""
-    found = [(data, soundfile.info(io.BytesIO(data)).duration) for data in members(archive)]
-    clips: list[Path] = []
-    seconds = 0.0
-    while seconds < least:
-        data, duration = found[len(clips) % len(found)]
-        clips.append(folder / f"{len(clips):06}.wav")
-        clips[-1].write_bytes(data)
-        seconds += duration
-    return clips, seconds
+def measure(arguments: argparse.Namespace, folder: Path, log: Path) -> None:
+    """Add `arguments.runs` rounds to the log."""
+    there = log.read_text().splitlines() if log.exists() else []
+    first = 1 + max((json.loads(line)[0] for line in there), default=0)
+    inputs = {}
+    for number, (kind, clips) in enumerate(KINDS.items()):
+        place = folder / str(number)
+        inputs[kind] = place, write_input(arguments.audio / clips.archive, place, clips.seconds * arguments.scale)
+    for number in range(first, first + arguments.runs):
+        for kind, (place, parts) in inputs.items():
+            for part, audio_seconds in parts.items():
+                made = set()
+                for system in arguments.systems:
+                    out = folder / "out"
+                    done = _measure.run(command(system, place / f"{part}.toml", out))
+                    made.add(digest_of(out))
+                    shutil.rmtree(out)
+                    timed = Timed(number, kind, system, part, audio_seconds, done.seconds, done.peak_bytes)
+                    with log.open("a") as stream:
+                        stream.write(json.dumps(timed) + "\n")
+                    print(f"round {number}: {kind}: {system:16} {part:7} {done.seconds:6.2f} s", file=sys.stderr)
+                if len(made) > 1:
+                    sys.exit(f"{kind}: the systems do not write the same bytes")
+
+
+def write_input(archive: Path, folder: Path, least: float) -> dict[str, float]:
+    """Write the archive's clips in turn until they last `least` seconds, a quarter of them into a folder of its own
+    too, with a catalog for each; how many seconds each holds."""
+    found = [soundfile.read(io.BytesIO(data), dtype="int16") for data in members(archive)]
+    seconds = {"quarter": 0.0, "all": 0.0}
+    for part in seconds:
+        (folder / part).mkdir(parents=True)
+        (folder / f"{part}.toml").write_text(CATALOG.format(part=part))
+    for number in itertools.count():
+        if seconds["all"] >= least:
+            return seconds
+        samples, rate = found[number % len(found)]
+        path = folder / "all" / f"{number:06}.wav"
+        soundfile.write(path, np.roll(samples, number // len(found)), rate, "PCM_16")
+        seconds["all"] += len(samples) / rate
+        if seconds["quarter"] < least / 4:
+            (folder / "quarter" / path.name).hardlink_to(path)
+            seconds["quarter"] += len(samples) / rate
+    raise AssertionError("unreachable")
 
 
 def members(archive: Path) -> Iterator[bytes]:
@@ -93,58 +164,90 @@ def members(archive: Path) -> Iterator[bytes]:
                 yield file.read()
 
 
-Rounds = dict[str, list[float]]
+def command(system: str, catalog: Path, out: Path) -> list[str]:
+    if system in LOOPS:
+        return [sys.executable, __file__, "--loop", system, "--catalog", str(catalog), "--out", str(out)]
+    return [
+        sys.executable, "-m", "omni_ray.prepare", "audio", "--catalog", str(catalog), "--out", str(out),
+        "--address", "local", "--workers", str(PROCESSES), "--dedup", "none", "--layout", OURS[system],
+    ]  # fmt: skip
 
 
-def compare(pool: Pool, clips: list[Path], folder: Path, runs: int) -> tuple[Rounds, Rounds]:
-    """Seconds of the clock and of CPU that each system takes, round by round; the first round, unmeasured, warms up."""
-    clock: Rounds = {name: [] for name in SYSTEMS}
-    cpu: Rounds = {name: [] for name in SYSTEMS}
-    for number in range(runs + 1):
-        for name, system in reversed(SYSTEMS.items()) if number % 2 else SYSTEMS.items():
-            out = folder / name
-            out.mkdir(exist_ok=True)
-            began = time.perf_counter()
-            spent = pool.map(system, [Share(clips[at::PROCESSES], out) for at in range(PROCESSES)], chunksize=1)
-            if number:
-                clock[name].append(time.perf_counter() - began)
-                cpu[name].append(sum(spent))
-    for clip in clips:
-        made = {(folder / name / f"{clip.stem}.flac").read_bytes() for name in SYSTEMS}
-        if len(made) > 1:
-            sys.exit(f"{clip.name}: the systems do not write the same bytes")
-    return clock, cpu
+def digest_of(out: Path) -> str:
+    """Of the clips that a system wrote, in the order of their numbers."""
+    index = out / "audio/production_asr.index.parquet"
+    if index.exists():
+        digests = pq.read_table(index, columns=["sha256"]).column("sha256").to_pylist()
+    else:
+        digests = [hashlib.sha256(path.read_bytes()).digest() for path in sorted(out.glob("*.flac"))]
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def report(kind: str, seconds: float, clock: Rounds, cpu: Rounds) -> float:
-    """Print a line a system; the ratio of the rates by the clock."""
-    ratios = {}
-    for name in SYSTEMS:
-        rates = [[seconds / one for one in times[name]] for times in (clock, cpu)]
-        ratios[name] = [
-            statistics.median(theirs / ours for ours, theirs in zip(times["omni_ray"], times[name], strict=True))
-            for times in (clock, cpu)
-        ]
-        shown = " | ".join([*map(_measure.spread, rates), *(f"{ratio:.2f}" for ratio in ratios[name])])
-        print(f"| {kind} | {name} | {shown} |", flush=True)
-    return ratios["plain"][0]
+def report(timed: list[Timed]) -> None:
+    print(f"{PROCESSES} processes, {max(one.round for one in timed)} rounds: median [smallest, largest], x real time")
+    print("| clips | system | whole | steady | of the plain loop, whole | steady | peak MB of a process |")
+    print("|---|---|---|---|---|---|---|")
+    reached = []
+    for kind in dict.fromkeys(one.kind for one in timed):
+        here = [one for one in timed if one.kind == kind]
+        rates = {system: rates_of(here, system) for system in dict.fromkeys(one.system for one in here)}
+        for system, (whole, steady) in rates.items():
+            ratios = [median_ratio(*pair) for pair in zip(rates[system], rates["plain"], strict=True)]
+            peak = max(one.peak_bytes for one in here if one.system == system)
+            shown = " | ".join([_measure.spread(whole), _measure.spread(steady), *(f"{one:.2f}" for one in ratios)])
+            print(f"| {kind} | {system} | {shown} | {peak / 1e6:.0f} |")
+            if system in OURS:
+                reached.append((f"prepare audio, {system} / plain loop, {kind}, steady", ratios[1], TARGET))
+    peak = max(one.peak_bytes for one in timed if one.system in OURS)
+    for name, ratio, target in [*reached, ("1.5 GB / the largest process of prepare audio", BOUND_BYTES / peak, 1.0)]:
+        _measure.ratio(name, ratio, target)
 
 
-def transform_share(share: Share) -> float:
-    """Seconds of CPU that the transform takes."""
-    began = time.process_time()
-    transform = AudioTransform(SOURCE)
+def rates_of(timed: list[Timed], system: str) -> tuple[list[float], list[float]]:
+    """Seconds of audio per second of the clock, round by round: whole and steady."""
+    rounds = sorted({one.round for one in timed})
+    found = {(one.round, one.part): one for one in timed if one.system == system}
+    pairs = [(found[number, "quarter"], found[number, "all"]) for number in rounds]
+    whole = [every.audio_seconds / every.seconds for _, every in pairs]
+    steady = [(every.audio_seconds - some.audio_seconds) / (every.seconds - some.seconds) for some, every in pairs]
+    return whole, steady
+
+
+def median_ratio(ours: list[float], theirs: list[float]) -> float:
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+
+
+class Share(NamedTuple):
+    """What one process of a loop does: every clip in turn into `out`, under its own name."""
+
+    catalog: Path
+    clips: list[Path]
+    out: Path
+
+
+def run_loop(name: str, catalog: Path, out: Path) -> None:
+    out.mkdir()
+    clips = sorted((catalog.parent / catalog.stem).iterdir())
+    shares = [Share(catalog, clips[at::PROCESSES], out) for at in range(PROCESSES)]
+    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
+        pool.map(LOOPS[name], shares, chunksize=1)
+    with (out / "asr.csv").open("w", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(["wav", "text"])
+        table.writerows([str(out / f"{clip.stem}.flac"), f"clip {clip.stem}"] for clip in clips)
+
+
+def transform_share(share: Share) -> None:
+    (source,) = load_catalog(share.catalog).sources
+    transform = AudioTransform(source)
     for clip in share.clips:
         result = transform(clip.read_bytes(), "a transcript")
         if not isinstance(result, MediaSample):
             raise SystemExit(f"{clip}: {result}")
         (share.out / f"{clip.stem}{result.suffix}").write_bytes(result.data)
-    return time.process_time() - began
 
 
-def plain_share(share: Share) -> float:
-    """Seconds of CPU that the same takes with soundfile and soxr alone."""
-    began = time.process_time()
+def plain_share(share: Share) -> None:
     for clip in share.clips:
         samples, rate = soundfile.read(clip, dtype="float32")
         if samples.ndim == 2:
@@ -152,10 +255,9 @@ def plain_share(share: Share) -> float:
         samples = soxr.resample(samples, rate, SAMPLE_RATE, "HQ")
         rounded = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
         soundfile.write(share.out / f"{clip.stem}.flac", rounded, SAMPLE_RATE, "PCM_16")
-    return time.process_time() - began
 
 
-SYSTEMS: dict[str, Callable[[Share], float]] = {"omni_ray": transform_share, "plain": plain_share}
+LOOPS: dict[str, Callable[[Share], None]] = {"plain": plain_share, "transform": transform_share}
 
 if __name__ == "__main__":
     sys.exit(main())

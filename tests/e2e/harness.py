@@ -80,19 +80,29 @@ def wait_until(process: subprocess.Popen[str], reached: Callable[[], bool]) -> b
 
 
 class Condition:
-    """Whether at least `count` decoded segments are in an output."""
+    """Whether at least `count` decoded segments are in an output; those from `since` (Unix time) on, if given."""
 
-    def __init__(self, out: Path, count: int) -> None:
+    def __init__(self, out: Path, count: int, since: float = 0.0) -> None:
         self._out = out
         self._count = count
+        self._since = since
 
     def __call__(self) -> bool:
-        return count_blocks(self._out) >= self._count
+        return count_blocks(self._out, self._since) >= self._count
 
 
-def count_blocks(out: Path) -> int:
+def count_blocks(out: Path, since: float = 0.0) -> int:
     """Decoded segments whose tables are visible, with a receipt or without."""
-    return sum(1 for path in out.glob(".omni_ray/*/*/blocks/*.rows.parquet") if TEMP_PREFIX not in path.name)
+    found = (path for path in out.glob(".omni_ray/*/*/blocks/*.rows.parquet") if TEMP_PREFIX not in path.name)
+    return sum(1 for path in found if changed_since(path, since))
+
+
+def changed_since(path: Path, since: float) -> bool:
+    """False for a file that has gone meanwhile."""
+    try:
+        return path.stat().st_mtime >= since
+    except FileNotFoundError:
+        return False
 
 
 def receipts(out: Path) -> dict[str, list[str]]:
