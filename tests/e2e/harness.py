@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from omni_ray.ledger import read_ledger
 from omni_ray.storage import TEMP_PREFIX, LocalStorage
 
@@ -76,6 +78,18 @@ def wait_until(process: subprocess.Popen[str], reached: Callable[[], bool]) -> b
             return True
         assert time.monotonic() - began < PATIENCE, "the command neither ended nor came to the point"
         time.sleep(0.002)  # polling, not synchronisation: the loop ends by the condition alone
+    return False
+
+
+def note_peaks(pid: int, peaks: dict[int, tuple[str, int]]) -> bool:
+    """Note what every process below `pid` ever held; False, as there is nothing to wait for but its end."""
+    try:
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            if "VmHWM:" in status:
+                peaks[process.pid] = (process.name(), int(status.split("VmHWM:")[1].split()[0]) * 1024)
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):  # gone in the middle of it
+        pass
     return False
 
 

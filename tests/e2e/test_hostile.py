@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 import pytest
 
 from omni_ray.prepare import status
@@ -62,22 +61,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     argv = harness.command("omni_ray.prepare", "all", "--out", str(out), "--catalog", str(catalog), "--dedup", "none")
     peaks: dict[int, tuple[str, int]] = {}
     with harness.started([*argv, "--address", "local", "--workers", "2"]) as process:
-        assert not harness.wait_until(process, lambda: note_peaks(process.pid, peaks))
+        assert not harness.wait_until(process, lambda: harness.note_peaks(process.pid, peaks))
         _, errors = process.communicate()
         assert process.returncode == 0, errors
     return Prepared(out, expected, peaks)
-
-
-def note_peaks(pid: int, peaks: dict[int, tuple[str, int]]) -> bool:
-    """Note what every process below `pid` ever held; False, as there is nothing to wait for but its end."""
-    try:
-        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            if "VmHWM:" in status:
-                peaks[process.pid] = (process.name(), int(status.split("VmHWM:")[1].split()[0]) * 1024)
-    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):  # gone in the middle of it
-        pass
-    return False
 
 
 @pytest.mark.parametrize(("modality", "name"), [("audio", "asr"), ("image", "annotations")])
