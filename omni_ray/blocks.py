@@ -21,12 +21,14 @@ import pyarrow as pa
 import ray.data
 import ray.exceptions
 
-from omni_ray.errors import OmniRayError
-from omni_ray.runtime import connected
+from omni_ray.errors import OmniRayError, Refused
+from omni_ray.runtime import connected, without_gpus
+from omni_ray.sight import Sight
 
 FLUSH_SECONDS = 0.5
 FLUSH_BYTES = 32 << 10  # below 100 kB a message goes to the driver at once; a larger one stays, and dies, with its node
 MOST_IN_VAIN = 3
+REFUSED = -1  # in the place of a task's number: the node does not see what it must
 GROUP_WEIGHT = (
     128 << 20
 )  # input bytes, some seconds of work; a Ray task costs the driver some 5 ms, so blocks share one
@@ -45,7 +47,12 @@ Work = Callable[[bytes], Iterator[bytes]]
 
 
 def run_blocks(
-    work: Work, tasks: Sequence[tuple[bytes, int]], *, address: str, workers: int | None
+    work: Work,
+    tasks: Sequence[tuple[bytes, int]],
+    *,
+    address: str,
+    workers: int | None,
+    sight: Sight | None = None,
 ) -> Generator[bytes, None, None]:
     """Run `work` over every task, in no particular order, and yield what it yields soon after.
 
@@ -56,9 +63,11 @@ def run_blocks(
         work: picklable; called in a worker process with one encoded task, more than once where a node dies, so that it
             must leave the same each time. An exception ends the whole run.
         tasks: encoded task, weight in input bytes.
+        sight: what a node must see before it gets work.
 
     Raises:
         OmniRayError: where nodes are lost faster than tasks end.
+        Refused: where a node does not see what it must.
     """
     with connected(address, workers) as cpus:
         _configure()
@@ -66,7 +75,7 @@ def run_blocks(
         in_vain = 0
         while unfinished.tasks:
             before = len(unfinished.tasks)
-            error = yield from _pass(work, unfinished, cpus)
+            error = yield from _pass(partial(_run_group, work, sight), unfinished, cpus)
             in_vain = 0 if len(unfinished.tasks) < before else in_vain + 1
             if in_vain == MOST_IN_VAIN:
                 raise OmniRayError(
@@ -76,11 +85,13 @@ def run_blocks(
                 ) from error
 
 
-def _pass(work: Work, unfinished: "Unfinished", cpus: int) -> Generator[bytes, None, ray.exceptions.RayError | None]:
+def _pass(
+    run_group: Callable[[pa.Table], Iterator[pa.Table]], unfinished: "Unfinished", cpus: int
+) -> Generator[bytes, None, ray.exceptions.RayError | None]:
     """Run all unfinished tasks once; what could not be had back is unfinished then, too."""
     rows = unfinished.rows(cpus)
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        partial(_run_group, work), batch_size=None, batch_format="pyarrow", num_cpus=1
+        run_group, batch_size=None, batch_format="pyarrow", num_cpus=1, **_placed()
     )
     with _threads_ended():
         try:
@@ -89,6 +100,12 @@ def _pass(work: Work, unfinished: "Unfinished", cpus: int) -> Generator[bytes, N
         except LOST as error:
             return error
     return None
+
+
+def _placed() -> dict[str, Any]:
+    """GPUs are for training: where there are nodes without, blocks are done on those, elsewhere only if all are lost."""
+    selector = without_gpus()
+    return {"label_selector": selector, "fallback_strategy": [{"label_selector": {}}]} if selector else {}
 
 
 class Unfinished:
@@ -115,6 +132,8 @@ class Unfinished:
         """The receipts of a message that are new."""
         columns = [table.column(name).combine_chunks().flatten().to_pylist() for name in _COLUMNS.names]
         for number, place, receipt in zip(*columns, strict=True):
+            if number == REFUSED:
+                raise Refused(receipt.decode())
             if number not in self.tasks or place > self._got[number]:
                 continue
             if receipt is None:
@@ -159,10 +178,17 @@ def group_tasks(tasks: Sequence[tuple[bytes, int]], cpus: int) -> list[list[byte
     return groups
 
 
-def _run_group(work: Work, batch: pa.Table) -> Iterator[pa.Table]:
+def _run_group(work: Work, sight: Sight | None, batch: pa.Table) -> Iterator[pa.Table]:
     """What Ray Data calls in a worker: one batch is one group of tasks."""
     tasks, numbers = (batch.column(name).combine_chunks().flatten().to_pylist() for name in ("tasks", "numbers"))
     message = _Message()
+    if sight is not None:
+        try:
+            sight.check()
+        except Refused as error:
+            message.add(REFUSED, 0, str(error).encode())
+            yield message.table()
+            return
     for number, task in zip(numbers, tasks, strict=True):
         place = 0
         for receipt in work(task):

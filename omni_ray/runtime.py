@@ -1,11 +1,11 @@
-"""Connecting to Ray, what a command shows to Prometheus, and where its relative paths lie."""
+"""Connecting to Ray, its nodes, what a command shows to Prometheus, and where its relative paths lie."""
 
 import os
 import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,15 @@ from urllib.parse import urlsplit
 import ray
 import ray.exceptions
 import ray.util.metrics
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from omni_ray.errors import OmniRayError, Refused, UsageError
 
 ANSWER_SECONDS = 5.0
 _lasting: list[ExitStack] = []  # the connection of each block of `one_connection` that we are in
+NODE_SECONDS = 60.0  # for a node to answer a question
+TYPE = "ray.io/accelerator-type"  # labels that Ray gives to nodes
+NODE = "ray.io/node-id"
 OBJECT_STORE_BYTES = 256 << 20  # receipts and task descriptions only: payload never travels through it
 
 
@@ -139,6 +143,62 @@ def _answers(address: str) -> bool:
 
 def _cpus() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def outlives_us() -> bool:
+    """Whether the cluster was there before this command, so that it may have other machines."""
+    return _shown.outlives_us
+
+
+def ask_nodes(question: Callable[[str], str]) -> dict[str, str]:
+    """Call `question` on every node that can be given work, with what messages call the node; the answers by that.
+
+    A node that is lost meanwhile, or does not answer within NODE_SECONDS, is left out.
+    """
+    asked = {}
+    for node in ray.nodes():
+        if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}:
+            name = _node_name(node["NodeManagerAddress"], node["NodeID"])
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_call)
+            asked[task.remote(question, name)] = name
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=NODE_SECONDS)
+    answers = {}
+    for answer in answered:
+        with suppress(ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError):
+            answers[asked[answer]] = ray.get(answer)
+    return answers
+
+
+def _call(question: Callable[[str], str], name: str) -> str:
+    return question(name)
+
+
+def this_node() -> str:
+    """What messages call the node of this process."""
+    return _node_name(ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id())
+
+
+def _node_name(address: str, node_id: str) -> str:
+    return f"{node_id[:12]} ({address})"
+
+
+def without_gpus() -> dict[str, str]:
+    """The label selector of work that needs no GPU: nodes without one, where the cluster has such nodes with CPUs."""
+    return select_without_gpus([node for node in ray.nodes() if node["Alive"]])
+
+
+def select_without_gpus(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The same for these nodes (`ray.nodes()`). By the type of GPU, which holds for nodes that join later too; one whose
+    type Ray does not know is named itself."""
+    with_gpu = [node for node in nodes if node["Resources"].get("GPU")]
+    others = [node for node in nodes if not node["Resources"].get("GPU")]
+    if not with_gpu or not any(node["Resources"].get("CPU") for node in others):
+        return {}
+    labels = [node["Labels"].get(TYPE) for node in with_gpu]
+    types = sorted({label for label in labels if label})
+    unknown = sorted(node["NodeID"] for node, label in zip(with_gpu, labels, strict=True) if not label)
+    return {key: f"!in({','.join(values)})" for key, values in ((TYPE, types), (NODE, unknown)) if values}
 
 
 def count(name: str, means: str, amount: float, **labels: str) -> None:

@@ -123,7 +123,7 @@ def test_what_a_failed_round_left_running_ends_before_the_connection(monkeypatch
     monkeypatch.setattr(runtime, "connected", connected)
     asked = Options("text", (), "out", 1, True, "exact", None, address="local", workers=2, command="prepare")
     with pytest.raises(LeaseLost), ExitStack() as stack:
-        run_tasks = command._tasks_runner(stack, asked)
+        run_tasks = command._tasks_runner(stack, asked, lambda: None)
         for _ in run_tasks(work, [(b"", 1)] * 200):
             told.set()
             raise LeaseLost("taken over")

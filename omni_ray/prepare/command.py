@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from omni_ray import faults
 from omni_ray.entry import guarded
@@ -31,6 +32,9 @@ from omni_ray.prepare.select import Selection
 from omni_ray.prepare.state import SourceState
 from omni_ray.prepare.synthetic import BUILT_IN
 from omni_ray.storage import Storage, open_storage
+
+if TYPE_CHECKING:
+    from omni_ray.sight import Sight
 
 
 def add_parser(parser: argparse.ArgumentParser) -> None:
@@ -156,7 +160,7 @@ def _work(options: Options, storage: Storage, asked: Asked, run: Run) -> int:
         say(f"also brought to their share, because this output was asked for them before: {', '.join(also)}")
     with ExitStack() as stack:
         stack.callback(run.close)
-        run_tasks = _tasks_runner(stack, options)
+        run_tasks = _tasks_runner(stack, options, lambda: _sight(storage, run))
         selection = run.complete(options.max_bytes, options.dedup == "exact", run_tasks)
         failed = _failed(options, asked, run, selection)
         _write_outputs(options, storage, asked, run, selection, failed, run_tasks)
@@ -181,15 +185,23 @@ def _failed(options: Options, asked: Asked, run: Run, selection: Selection) -> d
     return failed
 
 
-def _tasks_runner(stack: ExitStack, options: Options) -> RunTasks:
-    """Tasks go to Ray, which is connected to at the first round and kept for the others.
+def _sight(storage: Storage, run: Run) -> "Sight | None":
+    """What the nodes must see; they are asked."""
+    from omni_ray.sight import look
+
+    return look(storage, run.local_files())
+
+
+def _tasks_runner(stack: ExitStack, options: Options, look: Callable[[], "Sight | None"]) -> RunTasks:
+    """Tasks go to Ray, which is connected to at the first round and kept for the others; then `look` asks its nodes.
 
     What a failed round left running ends before the connection does: Ray ends a process that uses a closed one.
     """
     connected = False
+    sight: Sight | None = None
 
     def run_tasks(work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
-        nonlocal connected
+        nonlocal connected, sight
         from omni_ray import runtime  # not at the top: a run that finds everything done needs no Ray
 
         if not connected:
@@ -198,10 +210,11 @@ def _tasks_runner(stack: ExitStack, options: Options) -> RunTasks:
                 importing = pool.submit(import_module, "omni_ray.blocks")
                 stack.enter_context(runtime.connected(options.address, options.workers))
                 importing.result()
+            sight = look()
             connected = True
         from omni_ray import blocks
 
-        running = blocks.run_blocks(work, tasks, address=options.address, workers=options.workers)
+        running = blocks.run_blocks(work, tasks, address=options.address, workers=options.workers, sight=sight)
         return stack.enter_context(closing(running))
 
     return run_tasks

@@ -7,6 +7,7 @@ never decodes what a later one would not need, and a restart goes on where the l
 
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -24,6 +25,7 @@ from omni_ray.prepare.plan import DecodeTask, IndexTask, block_id, index_id, mak
 from omni_ray.prepare.progress import Line, Progress, say
 from omni_ray.prepare.records import Cut
 from omni_ray.prepare.select import Selection, select
+from omni_ray.prepare.sources import source_file
 from omni_ray.prepare.state import SourceState
 from omni_ray.prepare.work import Failed, Report, Task, Work
 from omni_ray.storage import Storage
@@ -99,6 +101,16 @@ class Run:
     def selection(self, max_bytes: int, dedup: bool) -> Selection:
         samples = {name: state.samples() for name, state in self.states.items()}
         return select(max_bytes, self._shares, samples, dedup)
+
+    def local_files(self) -> list[str]:
+        """For each source that lacks something: its first and its last file, where they lie on this machine."""
+        found = []
+        for state in self.states.values():
+            if not state.complete and not state.failures:
+                ends = {file.path: file for file in (*state.plan.files[:1], *state.plan.files[-1:])}
+                paths = (source_file(state.source, file) for file in ends.values())
+                found += [str(path.absolute()) for path in paths if isinstance(path, Path)]
+        return found
 
     def close(self) -> None:
         for state in self.states.values():

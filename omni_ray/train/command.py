@@ -106,17 +106,19 @@ def _train(
 ) -> None:
     from omni_ray import blocks
     from omni_ray.runtime import connected
+    from omni_ray.sight import look
     from omni_ray.train import trainer
-    from omni_ray.train.launch import Scale, settle
+    from omni_ray.train.launch import Scale, local_files, settle
     from omni_ray.train.plan import Orders
     from omni_ray.train.registry import room
 
     asked = arguments.workers
     cpus = max(os.cpu_count() or 1, asked[1] if asked else 1)
     with connected(arguments.address, cpus), ExitStack() as stack:
+        sight = look(open_storage(f"{storage.location}/{folder}"), local_files(config))
 
         def run_tasks(work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
-            running = blocks.run_blocks(work, tasks, address=arguments.address, workers=cpus)
+            running = blocks.run_blocks(work, tasks, address=arguments.address, workers=cpus, sight=sight)
             return stack.enter_context(closing(running))  # ends before the connection, also after an error
 
         prepared = room(stage).prepare(config, storage, run_tasks)
@@ -125,7 +127,7 @@ def _train(
         plan = settle(stage, config, task, storage, folder, Scale(workers.most, arguments.scale_lr), _say)
         if plan is not None:
             orders = Orders(storage.location, folder, arguments.stop_at, arguments.record_ids, epoch)
-            trainer.fit(trainer.Job(stage, prepared, plan, orders), workers, _listen)
+            trainer.fit(trainer.Job(stage, prepared, plan, orders, sight), workers, _listen)
 
 
 def _listen(event: object) -> None:

@@ -53,6 +53,12 @@ def read_config(stage: str, path: Path, changes: Changes) -> StageConfig:
     return configs.validate(found, model, f"{path} with what the command line sets" if changes.sets else str(path))
 
 
+def local_files(config: StageConfig) -> list[str]:
+    """The data that a config names, where it lies on this machine."""
+    paths = (Path(getattr(config, key)) for key in DATA_KEYS if hasattr(config, key))
+    return [str(path.absolute()) for path in paths if path.exists()]
+
+
 def place(config: StageConfig, storage: str | None) -> tuple[str, str]:
     """The storage that a run is in, and its folder there. Relative places lie below OMNI_RAY_HOME in a job."""
     above, _, folder = config.save_dir.rstrip("/").rpartition("/")

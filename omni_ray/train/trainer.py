@@ -23,6 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from omni_ray import config as configs
 from omni_ray.errors import Interrupted, OmniRayError, StorageError
+from omni_ray.sight import Sight
 from omni_ray.train import checkpoint
 from omni_ray.train.figures import Figures
 from omni_ray.train.loop import Hooks, Training
@@ -53,6 +54,7 @@ class Job(msgspec.Struct, frozen=True):
     prepared: bytes
     plan: Plan
     orders: Orders
+    sight: Sight | None = None  # what the node of each rank must see
 
 
 class Event(NamedTuple):
@@ -139,6 +141,8 @@ def _work(told: dict[str, Any]) -> tuple[str, int] | None:
         torch.set_num_threads(told["threads"])
     try:
         job = msgspec.json.decode(told["job"], type=Job)
+        if job.sight is not None:
+            job.sight.check()
         config = configs.validate(job.plan.config, configs.STAGES[job.stage].config, f"the {job.stage} config")
         task = room(job.stage).open_task(config, job.prepared, device.type)
         storage = checkpoint.open_held(job.orders)

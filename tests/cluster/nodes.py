@@ -36,13 +36,9 @@ class Node:
     process: psutil.Process  # of `ray start --block`
     raylet: psutil.Process
 
-    def workers(self) -> list[str]:
-        """What the worker processes of this node are doing: `ray::IDLE`, `ray::MapBatches(...)`, ..."""
-        return [title for child in _family(self.raylet) if (title := _title(child)).startswith("ray::")]
-
     def works_at(self, what: str) -> bool:
-        """Whether a worker is at a task or an actor whose name begins so."""
-        return any(title.startswith(f"ray::{what}") for title in self.workers())
+        """Whether a worker process is at a task, or is an actor, whose name begins so."""
+        return any(_title(child).startswith(f"ray::{what}") for child in _family(self.raylet))
 
     @property
     def alive(self) -> bool:
@@ -81,6 +77,11 @@ class Cluster:
         """Start another node; it is in the cluster on return. In the place of `hidden` it sees an empty folder."""
         return self._start([f"--address={self.address}"], cpus, gpus, labels, hidden)
 
+    @property
+    def workers(self) -> list[Node]:
+        """The nodes that are alive, without the head."""
+        return [node for node in self.nodes[1:] if node.alive]
+
     def kill(self, node: Node) -> None:
         """SIGKILL for every process of a node."""
         with suppress(psutil.NoSuchProcess):
@@ -94,16 +95,15 @@ class Cluster:
 
     @contextmanager
     def paused(self, node: Node) -> Iterator[None]:
-        """Nothing of a node runs meanwhile (SIGSTOP)."""
-        stopped = [node.process, *_family(node.process)]
-        for process in stopped:
-            process.suspend()
-        try:
+        """Nothing of a node runs meanwhile (SIGSTOP); after some seconds the cluster takes it for dead."""
+        with _stopped([node.process, *_family(node.process)]):
             yield
-        finally:
-            for process in stopped:
-                with suppress(psutil.NoSuchProcess):
-                    process.resume()
+
+    @contextmanager
+    def slowed(self, node: Node) -> Iterator[None]:
+        """What a node works at stands still meanwhile (SIGSTOP), while the node itself answers."""
+        with _stopped([child for child in _family(node.raylet) if _works(_title(child))]):
+            yield
 
     def close(self) -> None:
         for node in reversed(self.nodes):
@@ -190,6 +190,24 @@ def _wait_for(words: str, log: Path, process: subprocess.Popen[bytes]) -> None:
         assert process.poll() is None, f"ray start failed:\n{log.read_text()}"
         assert time.monotonic() - began < PATIENCE, f"ray start has not come so far:\n{log.read_text()}"
         time.sleep(0.05)  # polling, not synchronisation: the loop ends by the condition alone
+
+
+@contextmanager
+def _stopped(processes: Sequence[psutil.Process]) -> Iterator[None]:
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
+def _works(title: str) -> bool:
+    return title.startswith("ray::") and not title.startswith(
+        ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
+    )
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:

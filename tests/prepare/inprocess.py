@@ -32,7 +32,7 @@ def run_here(work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[byt
 
 
 def without_ray() -> None:
-    command._tasks_runner = lambda stack, options: run_here
+    command._tasks_runner = lambda stack, options, look: run_here
 
 
 def prepare(out: Path, catalog: Path, *arguments: str) -> int:

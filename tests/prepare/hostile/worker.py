@@ -28,7 +28,7 @@ from tests.prepare.hostile import reading
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    command._tasks_runner = lambda stack, options: _run_here
+    command._tasks_runner = lambda stack, options, look: _run_here
     for line in sys.stdin:
         job = json.loads(line)
         _forget_peak()
