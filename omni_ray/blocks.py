@@ -103,7 +103,7 @@ def _pass(
 
 
 def _placed() -> dict[str, Any]:
-    """GPUs are for training: where there are nodes without, blocks are done on those, elsewhere only if all are lost."""
+    """GPUs are for training: where there are nodes without, blocks are done there, elsewhere only if all are lost."""
     selector = without_gpus()
     return {"label_selector": selector, "fallback_strategy": [{"label_selector": {}}]} if selector else {}
 

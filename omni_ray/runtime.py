@@ -189,8 +189,8 @@ def without_gpus() -> dict[str, str]:
 
 
 def select_without_gpus(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The same for these nodes (`ray.nodes()`). By the type of GPU, which holds for nodes that join later too; one whose
-    type Ray does not know is named itself."""
+    """The same for these nodes (`ray.nodes()`). By the type of GPU, so that it holds for nodes that join later; a node
+    whose type Ray does not know is named itself."""
     with_gpu = [node for node in nodes if node["Resources"].get("GPU")]
     others = [node for node in nodes if not node["Resources"].get("GPU")]
     if not with_gpu or not any(node["Resources"].get("CPU") for node in others):
