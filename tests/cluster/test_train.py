@@ -1,4 +1,4 @@
-"""Training on a cluster, each worker on a node of its own: one is killed, another joins, the stream of samples stays."""
+"""Training on a cluster, each worker on a node of its own: one is killed, another joins, the samples stay the same."""
 
 import json
 import signal
