@@ -21,6 +21,12 @@ from omni_ray.errors import OmniRayError, Refused, UsageError
 ANSWER_SECONDS = 5.0
 _lasting: list[ExitStack] = []  # the connection of each block of `one_connection` that we are in
 NODE_SECONDS = 60.0  # for a node to answer a question
+NODE_LOST = (  # what becomes of a task that is bound to a node
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.TaskUnschedulableError,
+    ray.exceptions.WorkerCrashedError,
+)
 TYPE = "ray.io/accelerator-type"  # labels that Ray gives to nodes
 NODE = "ray.io/node-id"
 OBJECT_STORE_BYTES = 256 << 20  # receipts and task descriptions only: payload never travels through it
@@ -157,15 +163,15 @@ def ask_nodes(question: Callable[[str], str]) -> dict[str, str]:
     """
     asked = {}
     for node in ray.nodes():
-        if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}:
+        if node["Alive"] and (node["Resources"].get("CPU") or node["Resources"].get("GPU")):
             name = _node_name(node["NodeManagerAddress"], node["NodeID"])
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_call)
             asked[task.remote(question, name)] = name
-    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=NODE_SECONDS)
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=NODE_SECONDS) if asked else ([], [])
     answers = {}
     for answer in answered:
-        with suppress(ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError):
+        with suppress(*NODE_LOST):
             answers[asked[answer]] = ray.get(answer)
     return answers
 
