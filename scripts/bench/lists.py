@@ -30,7 +30,7 @@ from omni_ray.prepare.kinds import kind_of
 from omni_ray.prepare.media_segment import MEDIA_SCHEMA
 from omni_ray.prepare.plan import SourcePlan, block_id, make_plan
 from omni_ray.prepare.records import InputFile
-from omni_ray.prepare.select import Selection
+from omni_ray.prepare.select import Selection, select
 from omni_ray.prepare.state import SourceState
 from omni_ray.storage import open_storage
 from scripts.bench import _measure
@@ -176,7 +176,7 @@ def committed(modality: Modality, out: str) -> tuple[SourceState, Selection]:
     assert plan is not None
     state = SourceState(storage, modality, source, plan)
     asked = Asked([source], frozenset({source.name}), {}, [source])
-    return state, pipeline.select(10**18, asked.shares(), {source.name: state.samples()}, True)
+    return state, select(10**18, asked.shares(), {source.name: state.samples()}, True)
 
 
 def write(modality: Modality, out: str, entries: int) -> None:

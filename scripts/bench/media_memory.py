@@ -127,7 +127,7 @@ def pictures() -> Iterator[tuple[str, bytes]]:
 
 def encoded(picture: Image.Image, format_: str, **options: object) -> bytes:
     sink = io.BytesIO()
-    picture.save(sink, format_, **options)  # type: ignore[arg-type]
+    picture.save(sink, format_, **options)
     return sink.getvalue()
 
 
