@@ -41,12 +41,13 @@ def _lines(source: Source, stream: Stream, parse: Callable[[str], dict[str, str]
         if not line.strip():
             continue
         try:
-            columns = parse(line.decode(source.encoding).strip("\r\n"))
+            text = line.decode(source.encoding).strip("\r\n")
         except UnicodeDecodeError as error:
             name = line.replace(b"|", b" ").split(None, 1)[0].decode("ascii", "backslashreplace")
             yield Entry(name, row, str(error))
             continue
-        if "id" in columns:  # all else is white space that bytes do not know
+        if text.strip():  # there is white space that bytes do not know
+            columns = parse(text)
             yield Entry(columns["id"], row, columns)
 
 
