@@ -30,10 +30,9 @@ def test_parts_that_come_later(argv: list[str], message: str, capsys: pytest.Cap
     assert not list(Path().iterdir())
 
 
-@pytest.mark.parametrize("name", ["report", "tune"])
-def test_commands_that_come_later(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([name, "--out", "x"]) == 5
-    assert f"omni-ray {name}: not in this version yet" in capsys.readouterr().err
+def test_commands_that_come_later(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tune", "--out", "x"]) == 5
+    assert "omni-ray tune: not in this version yet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -64,3 +64,23 @@ def test_a_table_of_paths(proxy: Proxy, tmp_path: Path) -> None:
     assert inprocess.omni("verify", OUT) == 0
     entries = json.loads(S3Storage(OUT).read("images/production_annotations.json"))
     assert [entry["caption"] for entry in entries] == ["first"]
+<<<<<<< HEAD
+=======
+    entry = world.entry("photos", "image", f"s3://{BUCKET}/in/pics/", "imagefolder")
+    assert world.prepare("image", f"{OUT}2", world.catalog(tmp_path, entry)) == 5
+    assert "pack them as tar or zip" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layout", ["files", "tar"])
+def test_a_report(proxy: Proxy, tmp_path: Path, layout: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert world.prepare("audio", OUT, world.small(tmp_path / "in", "audio", 12), "--layout", layout) == 0
+    assert world.prepare("image", OUT, world.small(tmp_path / "in", "image", 12), "--layout", layout) == 0
+    capsys.readouterr()
+    assert inprocess.omni("report", OUT) == 0
+    assert capsys.readouterr().out == f"{OUT}/report.html\n"
+    page = S3Storage(OUT).read("report.html")
+    assert page.count(b"<audio ") == page.count(b"<img ") == 21
+    assert b'class="note warns"' not in page
+    assert inprocess.omni("report", OUT, "--to", str(tmp_path / "page.html")) == 0
+    assert (tmp_path / "page.html").read_bytes() == page
+>>>>>>> ff6d4e1 (test: report on S3, beside a run, after a kill at planning; docs: the report page; ci: Chromium)

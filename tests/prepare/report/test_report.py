@@ -14,6 +14,7 @@ import pytest
 from omni_ray import cli
 from omni_ray.catalog import MODALITIES, Modality
 from omni_ray.errors import NotStored
+from omni_ray.lease import Lease
 from omni_ray.prepare import command as prepare
 from omni_ray.prepare.report import command, samples
 from omni_ray.prepare.report.survey import survey
@@ -158,6 +159,23 @@ def test_what_a_killed_run_left_is_reported_as_unfinished(tmp_path: Path) -> Non
     assert any("Nothing is combined yet" in note for note in page.notes)
     assert any("Not finished: one" in note for note in page.notes)
     assert page.row("one", "State")["State"].startswith("unfinished")
+
+
+def test_a_run_that_holds_the_output_is_not_disturbed(everything: Path, tmp_path: Path) -> None:
+    lease = Lease.acquire(LocalStorage(everything), "prepare text")
+    try:
+        report(everything, "--to", str(tmp_path / "page.html"))
+        lease.check()
+    finally:
+        lease.release()
+
+
+def test_a_run_that_was_killed_before_its_first_block(tmp_path: Path) -> None:
+    out, catalog = tmp_path / "out", inprocess.write(tmp_path / "in", "one")
+    inprocess.killed(out, "planning", "prepare", "text", "--catalog", str(catalog))
+    page = report(out)
+    assert page.tiles["lines"] == ["0", "from 1 source"]
+    assert any("one (never reached)" in note for note in page.notes)
 
 
 def test_files_of_single_datasets_and_files_that_are_old(tmp_path: Path) -> None:
