@@ -64,11 +64,6 @@ def test_a_table_of_paths(proxy: Proxy, tmp_path: Path) -> None:
     assert inprocess.omni("verify", OUT) == 0
     entries = json.loads(S3Storage(OUT).read("images/production_annotations.json"))
     assert [entry["caption"] for entry in entries] == ["first"]
-<<<<<<< HEAD
-=======
-    entry = world.entry("photos", "image", f"s3://{BUCKET}/in/pics/", "imagefolder")
-    assert world.prepare("image", f"{OUT}2", world.catalog(tmp_path, entry)) == 5
-    assert "pack them as tar or zip" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("layout", ["files", "tar"])
@@ -83,4 +78,3 @@ def test_a_report(proxy: Proxy, tmp_path: Path, layout: str, capsys: pytest.Capt
     assert b'class="note warns"' not in page
     assert inprocess.omni("report", OUT, "--to", str(tmp_path / "page.html")) == 0
     assert (tmp_path / "page.html").read_bytes() == page
->>>>>>> ff6d4e1 (test: report on S3, beside a run, after a kill at planning; docs: the report page; ci: Chromium)
