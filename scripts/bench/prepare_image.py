@@ -1,31 +1,64 @@
-"""Preparing pictures against plain loops over the fastest libraries, two processes each, on the same photos.
+"""Preparing pictures against plain loops over the fastest libraries and against img2dataset, on the same photos.
 
-    python scripts/bench/prepare_image.py --images ../shared/data/images
+    python scripts/bench/prepare_image.py --images ../shared/data/images --img2dataset /path/to/python
 
-The photos are those of the folder's archives and tables, repeated under other names until there are `--photos`. Every
-round runs each system on a quarter of them and on all: "steady" is the difference of the photos over the difference of
-the times, without what starting costs. Every loop gives what `omni_ray` gives: 224 x 224 RGB, antialiased bicubic,
-JPEG of the same size class, one file a photo. `transform` is the product's own code in such a loop.
+The photos are those of the folder's archives and tables, repeated under other names until there are `--photos`: one
+folder of files in class directories, which is what `omni_ray` is given, what the loops read, and what nginx serves to
+img2dataset, which reads urls alone (`omni_ray` has no http source, so the network is img2dataset's own). Every round
+runs each system on a quarter of them and on all: "whole" is the photos over the wall time of the command on all of
+them, "steady" the difference of the photos over the difference of the times, without what starting costs.
+
+`--img2dataset` names the Python of an environment with img2dataset, whose cv2 the loop `cv2` uses. img2dataset gets
+what is best for it: two processes, eight equal shards (its processes begin anew after five), no EXIF, no hashes, its
+filter against aliases, and the number of threads that was the fastest. With `--log` rounds add up over several calls.
 """
 
 import argparse
-import io
-import multiprocessing
+import csv
+import json
+import os
 import shutil
 import statistics
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-SIZE, QUALITY = 224, 95
-PROCESSES = 2
-TARGET = 0.9  # of the fastest library's loop, steady
-Convert = Callable[[bytes], bytes]
+from scripts.bench import _measure
+from scripts.bench._nginx import serving
+from scripts.bench._photo_loops import LOOPS, PROCESSES, QUALITY, SIZE
+
+CLASSES = 40
+OURS = {"omni_ray, files": "files", "omni_ray, tars": "tar"}  # and their --layout
+THEIRS = {"img2dataset, files": "files", "img2dataset, tars": "webdataset"}  # and their --output_format
+BOUND_BYTES = 1.5e9  # of any process
+CATALOG = """
+[[source]]
+name = "bench"
+modality = "image"
+category = "general"
+url = "{part}"
+reader = "imagefolder"
+license = "MIT"
+[source.fields]
+caption = "a photo of {{class}}"
+"""
+
+
+class Timed(NamedTuple):
+    """One run of one system on one part of the photos."""
+
+    round: int
+    system: str
+    part: str
+    photos: int
+    seconds: float
+    peak_bytes: int
 
 
 def main() -> int:
@@ -35,210 +68,161 @@ def main() -> int:
     )
     parser.add_argument("--photos", type=int, default=5000)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument(
-        "--loops", nargs="+", choices=LOOPS, default=list(LOOPS), help="cv2 needs opencv-python-headless"
-    )
-    parser.add_argument("--role", choices=LOOPS, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--systems", nargs="+", choices=[*OURS, *LOOPS, *THEIRS], help="default: all that can be had")
+    parser.add_argument("--img2dataset", help="left out, with cv2, where it is not given; needs nginx")
+    parser.add_argument("--threads", type=int, default=16, help="of each process of img2dataset")
+    parser.add_argument("--log", type=Path, help="a file that keeps what was measured; the table is of all that is there")
     arguments = parser.parse_args()
-    if arguments.role:
-        plain(arguments.role, arguments.images, arguments.out)
-        return 0
-    with tempfile.TemporaryDirectory() as folder:
-        compare(arguments, Path(folder))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        parts = write_input(arguments.images, folder, arguments.photos)
+        base = stack.enter_context(serving(folder)) if arguments.img2dataset else ""
+        if base:
+            write_urls(folder, base)
+        log = arguments.log or folder / "log"
+        measure(arguments, folder, parts, log)
+        report([Timed(*json.loads(line)) for line in log.read_text().splitlines()])
     return 0
 
 
-def compare(arguments: argparse.Namespace, folder: Path) -> None:
-    from scripts.bench import _measure
-
-    parts = write_input(arguments.images, folder, arguments.photos)
-    systems = list(dict.fromkeys(["transform", *arguments.loops]))
-    seconds: dict[tuple[str, str], list[float]] = {(name, part): [] for name in systems for part in parts}
-    peaks = dict.fromkeys(systems, 0)
-    for number in range(arguments.runs):
-        for part in parts:
-            for name in systems:
-                out = folder / "out"
-                done = _measure.run([
-                    sys.executable, __file__, "--images", str(folder / part), "--role", name, "--out", str(out)
-                ])  # fmt: skip
-                seconds[name, part].append(done.seconds)
-                peaks[name] = max(peaks[name], done.peak_bytes)
-                shutil.rmtree(out)
-                print(f"round {number + 1}: {name:12} {part:7} {done.seconds:6.2f} s", file=sys.stderr, flush=True)
-    steady = {
-        name: [
-            (parts["all"] - parts["quarter"]) / (whole - quarter)
-            for whole, quarter in zip(seconds[name, "all"], seconds[name, "quarter"], strict=True)
-        ]
-        for name in systems
-    }
-    print(f"{parts['all']} photos, {arguments.runs} rounds, {PROCESSES} processes: median [smallest, largest]")
-    print("| system | whole, photos/s | steady, photos/s | transform / it, steady | peak MB of a process |")
-    print("|---|---|---|---|---|")
-    for name in systems:
-        rates = [parts["all"] / one for one in seconds[name, "all"]]
-        against = statistics.median(
-            ours / theirs for ours, theirs in zip(steady["transform"], steady[name], strict=True)
-        )
-        print(
-            f"| {name} | {_measure.spread(rates)} | {_measure.spread(steady[name])} | {against:.2f} | "
-            f"{peaks[name] / 1e6:.0f} |"
-        )
-    libraries = [name for name in systems if name != "transform"]
-    if libraries:
-        fastest = max(libraries, key=lambda name: statistics.median(steady[name]))
-        rounds = zip(steady["transform"], steady[fastest], strict=True)
-        ratio = statistics.median(ours / theirs for ours, theirs in rounds)
-        _measure.ratio(f"image transform / plain loop with {fastest}, steady", ratio, TARGET)
-
-
 def write_input(images: Path, folder: Path, photos: int) -> dict[str, int]:
-    """Folders `quarter` and `all` of photo files; how many each holds."""
+    """Folders `quarter` and `all` of photos in class directories, and catalogs of both; how many each holds."""
     found = [data for data in read_photos(images) if data[:3] == b"\xff\xd8\xff"]
     parts = {"quarter": photos // 4, "all": photos}
     for part, count in parts.items():
-        (folder / part).mkdir()
+        (folder / f"{part}.toml").write_text(CATALOG.format(part=part))
         for number in range(count):
-            (folder / part / f"{number:06}.jpg").write_bytes(found[number % len(found)])
+            name = f"class-{number * CLASSES // photos:02}/{number:06}.jpg"
+            path = folder / part / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if part == "quarter":
+                path.write_bytes(found[number % len(found)])
+            elif number < parts["quarter"]:
+                os.link(folder / "quarter" / name, path)
+            else:
+                path.write_bytes(found[number % len(found)])
+    os.sync()
     return parts
 
 
-def read_photos(images: Path) -> list[bytes]:
+def read_photos(images: Path) -> Iterator[bytes]:
     import pyarrow.parquet as pq
 
-    found = []
     for archive in sorted(images.glob("imagenet*.tar.gz")):
         with tarfile.open(archive) as members:
-            contents = (members.extractfile(member) for member in members if member.isfile())
-            found += [content.read() for content in contents if content is not None]
+            for member in members:
+                if member.isfile() and (content := members.extractfile(member)) is not None:
+                    yield content.read()
     for table in sorted(images.glob("*.parquet")):
-        found += [cell["bytes"] for cell in pq.read_table(table)["image"].to_pylist()]
-    return found
+        yield from (cell["bytes"] for cell in pq.read_table(table)["image"].to_pylist())
 
 
-def plain(name: str, images: Path, out: Path) -> None:
-    """Every other file to each of two processes; one JPEG for each."""
-    out.mkdir()
-    files = sorted(images.iterdir())
-    shares = [(name, files[start::PROCESSES], out) for start in range(PROCESSES)]
-    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
-        pool.map(convert_all, shares, chunksize=1)
+def write_urls(folder: Path, base: str) -> None:
+    """What img2dataset is given: the url and the caption of each photo."""
+    for part in ("quarter", "all"):
+        with (folder / f"{part}.csv").open("w", newline="") as stream:
+            table = csv.writer(stream)
+            table.writerow(["url", "caption"])
+            for path in sorted((folder / part).rglob("*.jpg")):
+                table.writerow([f"{base}/{path.relative_to(folder)}", f"a photo of {path.parent.name}"])
 
 
-def convert_all(work: tuple[str, list[Path], Path]) -> None:
-    name, files, out = work
-    convert = LOOPS[name]()
-    for file in files:
-        (out / file.name).write_bytes(convert(file.read_bytes()))
+def measure(arguments: argparse.Namespace, folder: Path, parts: dict[str, int], log: Path) -> None:
+    """Add `arguments.runs` rounds to the log."""
+    there = log.read_text().splitlines() if log.exists() else []
+    first = 1 + max((json.loads(line)[0] for line in there), default=0)
+    known = [*OURS, *LOOPS, *THEIRS]
+    systems = arguments.systems or [
+        name for name in known if arguments.img2dataset or name not in ("cv2", *THEIRS)
+    ]
+    for number in range(first, first + arguments.runs):
+        for part, photos in parts.items():
+            for name in systems:
+                out = folder / "out"
+                done = _measure.run(
+                    command(name, folder, part, photos, out, arguments), NO_ALBUMENTATIONS_UPDATE="1", no_proxy="*"
+                )
+                check(name, out, photos)
+                shutil.rmtree(out)
+                timed = Timed(number, name, part, photos, done.seconds, done.peak_bytes)
+                with log.open("a") as stream:
+                    stream.write(json.dumps(timed) + "\n")
+                print(f"round {number}: {name:18} {part:7} {done.seconds:6.2f} s", file=sys.stderr, flush=True)
 
 
-def with_transform() -> Convert:
-    from omni_ray.catalog import Source
-    from omni_ray.prepare.records import MediaSample
-    from omni_ray.prepare.transforms.image import ImageTransform
-
-    transform = ImageTransform(
-        Source(name="bench", modality="image", category="general", url=("x",), reader="imagefolder", license="MIT")
-    )
-
-    def convert(data: bytes) -> bytes:
-        sample = transform(data, "a photo")
-        assert isinstance(sample, MediaSample), sample
-        return sample.data
-
-    return convert
-
-
-def with_pillow() -> Convert:
-    from PIL import Image
-
-    def convert(data: bytes) -> bytes:
-        sink = io.BytesIO()
-        with Image.open(io.BytesIO(data)) as image:
-            image.draft("RGB", (5 * SIZE, 5 * SIZE))
-            picture = image.convert("RGB")
-        small = picture.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=middle(*picture.size))
-        small.save(sink, "JPEG", quality=QUALITY, subsampling=0)
-        return sink.getvalue()
-
-    return convert
+def command(name: str, folder: Path, part: str, photos: int, out: Path, arguments: argparse.Namespace) -> list[str]:
+    if name in OURS:
+        return [
+            sys.executable, "-m", "omni_ray.prepare", "image", "--catalog", str(folder / f"{part}.toml"),
+            "--out", str(out), "--address", "local", "--workers", str(PROCESSES), "--dedup", "none",
+            "--layout", OURS[name],
+        ]  # fmt: skip
+    if name in LOOPS:
+        python = arguments.img2dataset if name == "cv2" else sys.executable
+        return [python, str(Path(__file__).with_name("_photo_loops.py")), name, str(folder / part), str(out)]
+    return [
+        arguments.img2dataset, "-m", "img2dataset.main", f"--url_list={folder / part}.csv", "--input_format=csv",
+        "--caption_col=caption", f"--output_folder={out}", f"--output_format={THEIRS[name]}",
+        f"--processes_count={PROCESSES}", f"--thread_count={arguments.threads}",
+        f"--number_sample_per_shard={-(-photos // (4 * PROCESSES))}", f"--image_size={SIZE}",
+        "--resize_mode=center_crop", "--upscale_interpolation=cubic", "--downscale_interpolation=area",
+        f"--encode_quality={QUALITY}", "--extract_exif=False", "--compute_hash=None",
+    ]  # fmt: skip
 
 
-def with_simplejpeg() -> Convert:
-    """Decoded and encoded by simplejpeg; it does not resize, and torch is the fastest of the others that do."""
-    import simplejpeg
-    import torch
-
-    torch.set_num_threads(1)
-
-    def convert(data: bytes) -> bytes:
-        picture = torch.from_numpy(simplejpeg.decode_jpeg(data, "RGB")).permute(2, 0, 1)
-        small = torch_resized(picture).permute(1, 2, 0).contiguous().numpy()
-        return bytes(simplejpeg.encode_jpeg(small, QUALITY, "RGB", "444"))
-
-    return convert
+def check(name: str, out: Path, photos: int) -> None:
+    """Exit where a system did not write a picture for every photo."""
+    made = sum(1 for _ in out.rglob("*.jpg"))
+    for path in out.rglob("*.tar"):
+        with tarfile.open(path) as archive:
+            made += sum(member.name.endswith(".jpg") for member in archive)
+    if made != photos and not (name in OURS and made):  # ours are named by their content: repeated ones share a file
+        sys.exit(f"{name}: {made} pictures of {photos} photos")
 
 
-def with_torchvision() -> Convert:
-    import torch
-    from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
-
-    torch.set_num_threads(1)
-
-    def convert(data: bytes) -> bytes:
-        picture = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
-        return bytes(encode_jpeg(torch_resized(picture), QUALITY).numpy())
-
-    return convert
-
-
-def with_cv2() -> Convert:
-    """INTER_AREA is its one filter against aliases; the result is not the same, only about as good."""
-    import cv2
-    import numpy as np
-
-    cv2.setNumThreads(1)
-
-    def convert(data: bytes) -> bytes:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        height, width = picture.shape[:2]
-        shorter = min(width, height)
-        columns, rows = SIZE * width // shorter, SIZE * height // shorter
-        way = cv2.INTER_AREA if shorter > SIZE else cv2.INTER_CUBIC
-        left, top = round((columns - SIZE) / 2), round((rows - SIZE) / 2)
-        small = cv2.resize(picture, (columns, rows), interpolation=way)[top : top + SIZE, left : left + SIZE]
-        return bytes(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1])
-
-    return convert
-
-
-def torch_resized(picture: Any) -> Any:  # of tensors: torch is imported only by the loops that use it
-    from torch.nn.functional import interpolate
-
-    height, width = picture.shape[1:]
-    shorter = min(width, height)
-    columns, rows = SIZE * width // shorter, SIZE * height // shorter
-    left, top = round((columns - SIZE) / 2), round((rows - SIZE) / 2)
-    scaled = interpolate(picture[None], (rows, columns), mode="bicubic", antialias=True)[0]
-    return scaled[:, top : top + SIZE, left : left + SIZE].contiguous()
+def report(timed: list[Timed]) -> None:
+    systems = list(dict.fromkeys(one.system for one in timed))
+    seconds = {(one.round, one.system, one.part): one.seconds for one in timed}
+    rounds = sorted({one.round for one in timed})
+    photos = {one.part: one.photos for one in timed}
+    peaks = {name: max(one.peak_bytes for one in timed if one.system == name) for name in systems}
+    whole = {name: [photos["all"] / seconds[number, name, "all"] for number in rounds] for name in systems}
+    steady = {
+        name: [
+            (photos["all"] - photos["quarter"]) / (seconds[number, name, "all"] - seconds[number, name, "quarter"])
+            for number in rounds
+        ]
+        for name in systems
+    }
+    ours = [name for name in OURS if name in systems]
+    print(f"{photos['all']} photos, {len(rounds)} rounds, {PROCESSES} processes each: median [smallest, largest]")
+    against = "".join(f" {name} / it, whole | steady |" for name in ours)
+    print(f"| system | whole, photos/s | steady, photos/s | peak MB of a process |{against}")
+    print("|---|---|---|---|" + "---|---|" * len(ours))
+    for name in systems:
+        ratios = "".join(
+            f" {median_ratio(whole[one], whole[name]):.2f} | {median_ratio(steady[one], steady[name]):.2f} |"
+            for one in ours
+        )
+        print(
+            f"| {name} | {_measure.spread(whole[name])} | {_measure.spread(steady[name])} | {peaks[name] / 1e6:.0f} |"
+            f"{ratios}"
+        )
+    for one in ours:
+        for others, bounds in ((LOOPS, {"steady": 0.9}), (THEIRS, {"steady": 1.5, "whole": 1.0})):
+            for what, bound in bounds.items():
+                rates = whole if what == "whole" else steady
+                rivals = [name for name in others if name in systems and name != "transform"]
+                if rivals:
+                    fastest = max(rivals, key=lambda name: statistics.median(rates[name]))
+                    ratio = median_ratio(rates[one], rates[fastest])
+                    _measure.ratio(f"prepare images, {one} / {fastest}, {what}", ratio, bound)
+        _measure.ratio(f"{BOUND_BYTES / 1e9} GB / the largest process of {one}", BOUND_BYTES / peaks[one], 1.0)
 
 
-def middle(width: int, height: int) -> tuple[float, float, float, float]:
-    from omni_ray.prepare.transforms.image import crop_box
+def median_ratio(ours: list[float], theirs: list[float]) -> float:
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
-    left, top, right, bottom = crop_box(width, height, SIZE)
-    return left, top, right, bottom
-
-
-LOOPS: dict[str, Callable[[], Convert]] = {
-    "transform": with_transform,
-    "pillow": with_pillow,
-    "simplejpeg": with_simplejpeg,
-    "torchvision": with_torchvision,
-    "cv2": with_cv2,
-}
 
 if __name__ == "__main__":
     raise SystemExit(main())
