@@ -104,7 +104,7 @@ def format_of(source: Source, name: str) -> Format | None:
         return "document"
     if source.reader == "lines":
         return "lines"
-    suffix = PurePosixPath(name.lower()).suffix
+    suffix = _suffix(name.lower())
     if suffix in MEDIA_SUFFIXES[source.modality]:
         return "media"
     return "label" if source.reader in SHELVES else TABLES.get(suffix)
@@ -116,11 +116,26 @@ def is_selected(source: Source, name: str) -> bool:
         plain = name.removeprefix("./")
         label = source.reader in SHELVES and source.reader != "webdataset" and _is_label(source, plain)
         return label or fnmatch.fnmatchcase(name, source.members) or fnmatch.fnmatchcase(plain, source.members)
-    parts = PurePosixPath(name).parts
-    if "__MACOSX" in parts or any(part.startswith(".") and part != ".." for part in parts):
+    if _is_hidden(name):
         return False
     found = format_of(source, name)
     return _is_label(source, name) if found == "label" else found is not None
+
+
+def _suffix(name: str) -> str:
+    """What PurePosixPath says, in a tenth of the time: it is asked for every file of a folder."""
+    if name.endswith(("/", "/.")):
+        return PurePosixPath(name).suffix
+    last = name[name.rfind("/") + 1 :]
+    dot = last.rfind(".")
+    return last[dot:] if 0 < dot < len(last) - 1 else ""
+
+
+def _is_hidden(name: str) -> bool:
+    if not (name.startswith(".") or "/." in name or "__MACOSX" in name):
+        return False  # nearly all
+    parts = PurePosixPath(name).parts
+    return "__MACOSX" in parts or any(part.startswith(".") and part != ".." for part in parts)
 
 
 def _is_label(source: Source, name: str) -> bool:
