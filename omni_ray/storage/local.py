@@ -88,8 +88,12 @@ class LocalStorage(Storage):
         return _LocalWriter(self, key)
 
     def staged_many(self, files: Mapping[str, bytes], top: str) -> Staged:
+        folders: dict[str, dict[str, bytes]] = {}
+        for key, data in files.items():
+            folder, _, name = key.rpartition("/")
+            folders.setdefault(folder, {})[name] = data
         with _naming(self.path(top)):
-            many = LocalMany({self.path(key): data for key, data in files.items()}, self.path(top), self.check)
+            many = LocalMany({self.path(folder): held for folder, held in folders.items()}, self.path(top), self.check)
         return _NamedMany(many, self.path(top))
 
     def appender(self, key: str) -> Appender:

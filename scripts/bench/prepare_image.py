@@ -71,7 +71,9 @@ def main() -> int:
     parser.add_argument("--systems", nargs="+", choices=[*OURS, *LOOPS, *THEIRS], help="default: all that can be had")
     parser.add_argument("--img2dataset", help="left out, with cv2, where it is not given; needs nginx")
     parser.add_argument("--threads", type=int, default=16, help="of each process of img2dataset")
-    parser.add_argument("--log", type=Path, help="a file that keeps what was measured; the table is of all that is there")
+    parser.add_argument(
+        "--log", type=Path, help="a file that keeps what was measured; the table is of all that is there"
+    )
     arguments = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -132,9 +134,7 @@ def measure(arguments: argparse.Namespace, folder: Path, parts: dict[str, int], 
     there = log.read_text().splitlines() if log.exists() else []
     first = 1 + max((json.loads(line)[0] for line in there), default=0)
     known = [*OURS, *LOOPS, *THEIRS]
-    systems = arguments.systems or [
-        name for name in known if arguments.img2dataset or name not in ("cv2", *THEIRS)
-    ]
+    systems = arguments.systems or [name for name in known if arguments.img2dataset or name not in ("cv2", *THEIRS)]
     for number in range(first, first + arguments.runs):
         for part, photos in parts.items():
             for name in systems:

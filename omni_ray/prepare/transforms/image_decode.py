@@ -25,6 +25,7 @@ _OTHER_BYTES_PER_PIXEL = 24  # WebP, AVIF and JPEG 2000 decode into several whol
 # Ghostscript would run what is in an EPS; the others need libraries that are not there.
 _REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 _JPEG_MAGIC = b"\xff\xd8\xff"
+_MAY_TELL_ORIENTATION = {"exif", "xmp"}  # among what Pillow finds in a JPEG; asking where neither is takes longer
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -106,7 +107,7 @@ def decode(data: bytes, enough: int = 0) -> Pixels | Unusable:
 def _jpeg(data: bytes, enough: int) -> Pixels | Unusable:
     with JpegImageFile(io.BytesIO(data)) as header:
         width, height = header.size
-        turn = _orientation(header)
+        turn = _orientation(header) if header.info.keys() & _MAY_TELL_ORIENTATION else 0
         fraction = min(width, height) // enough if enough else 1
         scale = next((scale for scale in (8, 4, 2) if fraction >= scale), 1)
         if turn and (width % scale or height % scale):
