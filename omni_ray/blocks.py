@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -61,7 +61,8 @@ def run_blocks(
 
     Args:
         work: picklable; called in a worker process with one encoded task, more than once where a node dies, so that it
-            must leave the same each time. An exception ends the whole run.
+            must leave the same each time. An exception ends the whole run. An empty result is not passed on: it says
+            that the task waits, so that the worker may begin the next one.
         tasks: encoded task, weight in input bytes.
         sight: what a node must see before it gets work.
 
@@ -189,16 +190,35 @@ def _run_group(work: Work, sight: Sight | None, batch: pa.Table) -> Iterator[pa.
             message.add(REFUSED, 0, str(error).encode())
             yield message.table()
             return
-    for number, task in zip(numbers, tasks, strict=True):
-        place = 0
-        for receipt in work(task):
-            message.add(number, place, receipt)
-            place += 1
-            if message.due():
-                yield message.table()
-                message = _Message()
-        message.add(number, place, None)
+    places = [0] * len(tasks)
+    for at, receipt in in_turn(work, tasks):
+        message.add(numbers[at], places[at], receipt)
+        places[at] += 1
+        if receipt is not None and message.due():
+            yield message.table()
+            message = _Message()
     yield message.table()
+
+
+def in_turn(work: Work, tasks: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
+    """What `work` yields for one task after the other, with the task's place; None at its end. One that waits is gone
+    on with when the next one waits or has ended, so that two are held at the most."""
+    waiting: Iterator[tuple[int, bytes | None]] = iter(())
+    for at, task in enumerate(tasks):
+        running = _steps(at, work(task))
+        for step in running:
+            if step[1] == b"":
+                break
+            yield step
+        yield from (step for step in waiting if step[1] != b"")
+        waiting = running
+    yield from (step for step in waiting if step[1] != b"")
+
+
+def _steps(at: int, results: Iterator[bytes]) -> Iterator[tuple[int, bytes | None]]:
+    for result in results:
+        yield at, result
+    yield at, None
 
 
 class _Message:

@@ -20,6 +20,7 @@ from omni_ray.blocks import (
     Unfinished,
     _Message,
     group_tasks,
+    in_turn,
     run_blocks,
 )
 from omni_ray.errors import LeaseLost
@@ -78,11 +79,46 @@ def messages_of(row: dict[str, list[Any]], counts: list[int], dice: random.Rando
     yield message.table()
 
 
+@given(st.lists(st.lists(st.booleans(), max_size=5), max_size=8))
+def test_tasks_that_wait_lose_nothing_and_two_are_held_at_most(waits: list[list[bool]]) -> None:
+    open_tasks: set[int] = set()
+
+    def work(task: bytes) -> Iterator[bytes]:
+        number = int(task)
+        open_tasks.add(number)
+        assert len(open_tasks) <= 2
+        for step, wait in enumerate(waits[number]):
+            if wait:
+                yield b""
+            yield b"%d/%d" % (number, step)
+        open_tasks.remove(number)
+
+    found = list(in_turn(work, [b"%d" % number for number in range(len(waits))]))
+    for number, steps in enumerate(waits):
+        mine = [result for at, result in found if at == number]
+        assert mine == [*(b"%d/%d" % (number, step) for step in range(len(steps))), None], "in order, the end last"
+    assert not open_tasks
+
+
+def test_the_next_task_runs_while_one_waits() -> None:
+    did = []
+
+    def work(task: bytes) -> Iterator[bytes]:
+        did.append(task + b" decodes")
+        yield b""
+        did.append(task + b" is written")
+        yield task
+
+    assert list(in_turn(work, [b"1", b"2"])) == [(0, b"1"), (0, None), (1, b"2"), (1, None)]
+    assert did == [b"1 decodes", b"2 decodes", b"1 is written", b"2 is written"]
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_every_receipt_comes_back_once() -> None:
     def echo_twice(task: bytes) -> Iterator[bytes]:
         yield task + b"/0"
+        yield b""
         yield task + b"/1"
 
     tasks = [(b"%d" % number, 1 << 20) for number in range(20)]
@@ -124,7 +160,7 @@ def test_what_a_failed_round_left_running_ends_before_the_connection(monkeypatch
     asked = Options("text", (), "out", 1, True, "exact", None, address="local", workers=2, command="prepare")
     with pytest.raises(LeaseLost), ExitStack() as stack:
         run_tasks = command._tasks_runner(stack, asked, lambda: None)
-        for _ in run_tasks(work, [(b"", 1)] * 200):
+        for _ in run_tasks(work, [(b"x", 1)] * 200):
             told.set()
             raise LeaseLost("taken over")
     assert left == []

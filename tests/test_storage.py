@@ -242,6 +242,16 @@ def test_many_files_appear_together(storage: LocalStorage) -> None:
     assert all(storage.read(key) == data for key, data in contents.items())
 
 
+def test_many_files_where_folders_cannot_be_moved(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, target: Path) -> Path:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    contents = {f"top/{folder}/{number}": b"%d" % number for folder in "ab" for number in range(9)}
+    storage.staged_many(contents, "top").commit()
+    assert names(storage) == sorted(contents)
+
+
 def test_many_files_that_are_given_up_leave_nothing(storage: LocalStorage) -> None:
     storage.staged_many({"top/a": b"1", "top/b/c": b"2"}, "top").abort()
     assert names(storage) == []

@@ -5,7 +5,6 @@ of a killed run can harm nothing, and a list that names it stays true until the 
 """
 
 import hashlib
-import io
 import re
 import tarfile
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from omni_ray.catalog import Source, template_names
+from omni_ray.ledger import Output
 from omni_ray.prepare import store
 from omni_ray.prepare.kinds import Made, Segment
 from omni_ray.prepare.records import Bad, Drop, MediaSample, Raw, RawBatch, Unusable
@@ -108,9 +108,10 @@ class MediaSegment(Segment):
     def made(self, block: str, segment: int, tag: str) -> Made:
         if self._source.media.layout == "tar" and self._samples:
             paths, offsets, content = _tar(self._samples, f"{block}-{segment:04d}")
-            key = f"{self._root}/{block}.{segment:04d}.{tag}.{hashlib.sha256(content).hexdigest()[:16]}.tar"
+            digest = hashlib.sha256(content).hexdigest()
+            key = f"{self._root}/{block}.{segment:04d}.{tag}.{digest[:16]}.tar"
             media = {key: content}
-            named = {"tar": store.output_of(key, content)}
+            named = {"tar": Output(key, len(content), digest)}
             paths = [f"{key}#{name}" for name in paths]
         else:
             digests = [digest.hex()[:32] for digest in self._columns["sha256"]]
@@ -139,15 +140,17 @@ class MediaSegment(Segment):
 
 def _tar(samples: list[MediaSample], stem: str) -> tuple[list[str], list[int], bytes]:
     """A tar as webdataset names its members, each sample's file with its text behind it: names, offsets, the tar."""
-    sink = io.BytesIO()
     names, offsets = [], []
-    with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for number, sample in enumerate(samples):
-            key = f"{stem}-{number:06d}"
-            names.append(key + sample.suffix)
-            offsets.append(sink.tell() + tarfile.BLOCKSIZE)
-            for name, data in ((key + sample.suffix, sample.data), (f"{key}.txt", sample.text.encode())):
-                member = tarfile.TarInfo(name)
-                member.size = len(data)
-                archive.addfile(member, io.BytesIO(data))
-    return names, offsets, sink.getvalue()
+    pieces: list[bytes] = []
+    size = 0
+    for number, sample in enumerate(samples):
+        key = f"{stem}-{number:06d}"
+        names.append(key + sample.suffix)
+        offsets.append(size + tarfile.BLOCKSIZE)
+        for name, data in ((key + sample.suffix, sample.data), (f"{key}.txt", sample.text.encode())):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            pieces += [member.tobuf(tarfile.USTAR_FORMAT), data, bytes(-len(data) % tarfile.BLOCKSIZE)]
+            size += sum(map(len, pieces[-3:]))
+    end = 2 * tarfile.BLOCKSIZE
+    return names, offsets, b"".join([*pieces, bytes(end + -(size + end) % tarfile.RECORDSIZE)])

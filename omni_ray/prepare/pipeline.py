@@ -151,7 +151,7 @@ class Run:
             synced = time.monotonic()
             sync_seconds = PRICED_SYNC_SECONDS if self.storage.packs else SYNC_SECONDS
             try:
-                for number, data in enumerate(run_tasks(self._work, encoded), 1):
+                for number, data in enumerate(filter(None, run_tasks(self._work, encoded)), 1):
                     self._take(msgspec.msgpack.decode(data, type=Report), progress)
                     if time.monotonic() - synced >= sync_seconds:
                         self._sync()

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Literal
 
@@ -31,7 +32,10 @@ from omni_ray.storage import Staged, open_storage
 
 SEGMENT_BYTES = 64 << 20  # of input between two receipts of one block: a few seconds of work
 SEGMENT_ROWS = 200_000  # the same where records are a few bytes each, of which a worker holds some 400
+WAITING = b""  # in the place of a report: the task waits for the disk, and another may be begun (see `blocks`)
 ATTEMPTS = 3  # for errors that can pass: network, disk, memory
+
+_writer = ThreadPoolExecutor(1)
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -74,7 +78,7 @@ class Work(msgspec.Struct, frozen=True):
         task = msgspec.msgpack.decode(encoded, type=Task)
         with _collector_paused():
             for what in _attempts(self, task):
-                yield msgspec.msgpack.encode(Report(task.source, what))
+                yield WAITING if what is None else msgspec.msgpack.encode(Report(task.source, what))
 
 
 @contextmanager
@@ -151,15 +155,17 @@ class _Context:
         )
 
 
-def _attempts(work: Work, task: Task) -> Iterator[Receipt | Failed]:
-    """Run a task; what may pass is tried again from the last receipt, what may not leaves the block undone."""
+def _attempts(work: Work, task: Task) -> Iterator[Receipt | Failed | None]:
+    """Run a task; what may pass is tried again from the last receipt, what may not leaves the block undone. None comes
+    where it waits for what a thread writes."""
     segment, cursor = task.segment, task.cursor
     for attempt in range(1, ATTEMPTS + 1):
         try:
             here = msgspec.structs.replace(task, segment=segment, cursor=cursor)
             for receipt in _index(_Context(work, here)) if task.kind == "index" else _decode(_Context(work, here)):
                 yield receipt
-                segment, cursor = receipt.segment + 1, receipt.cursor
+                if receipt is not None:
+                    segment, cursor = receipt.segment + 1, receipt.cursor
             return
         except LeaseLost as error:
             yield Failed(task.block, str(error))
@@ -193,7 +199,9 @@ def _index(context: _Context) -> Iterator[Receipt]:
         segment += 1
 
 
-def _decode(context: _Context) -> Iterator[Receipt]:
+def _decode(context: _Context) -> Iterator[Receipt | None]:
+    """The receipts of a block. Its end is written by a thread, so that the CPU need not wait for the disk: before the
+    last receipt comes None."""
     task = context.task
     members, seek_points = _members_of(context), _seek_points_of(context.storage.uri, task.seek_points)
     kind = kind_of(context.work.modality)
@@ -201,15 +209,14 @@ def _decode(context: _Context) -> Iterator[Receipt]:
     batches = readers.read_cut(
         context.source, task.file, task.cut, members, seek_points, task.cursor, lambda data: decoded.digest.update(data)
     )
-    done = False
     for batch in batches:
         decoded.add(batch)
-        done = batch.cursor is None
-        if done or _is_full(decoded):
+        if batch.cursor is not None and _is_full(decoded):
             yield _commit(context, decoded, segment, batch.cursor)
             segment, decoded = segment + 1, kind.segment(context.source)
-    if not done:
-        yield _commit(context, decoded, segment, None)
+    written = _writer.submit(_commit, context, decoded, segment, None)
+    yield None
+    yield written.result()
 
 
 def _is_full(decoded: Segment) -> bool:

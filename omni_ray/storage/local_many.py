@@ -67,7 +67,7 @@ def _write_all(stream: FileIO, data: bytes) -> None:
         left = left[stream.write(left) :]
 
 
-def sync(path: Path | str) -> None:
+def sync(path: Path) -> None:
     """Make a file or the names in a folder durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -79,7 +79,7 @@ def sync(path: Path | str) -> None:
 def _flush(folder: Path, files: list[str], folders: list[Path]) -> None:
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if len(files) <= FEW or syncfs is None:
-        for path in [*files, *folders]:
+        for path in (*map(Path, files), *folders):
             sync(path)
         return
     descriptor = os.open(folder, os.O_RDONLY)

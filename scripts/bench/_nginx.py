@@ -1,7 +1,6 @@
 """nginx over loopback, serving a folder to a rival that reads urls."""
 
 import http.client
-import os
 import socket
 import subprocess
 import sys
@@ -32,7 +31,7 @@ def serving(folder: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     (run / "nginx.conf").write_text(CONFIG.format(run=run, folder=folder, port=port))
     for path in (folder.parent, folder):  # its worker is another user where it was started by root
-        os.chmod(path, path.stat().st_mode | 0o011)
+        path.chmod(path.stat().st_mode | 0o011)
     with subprocess.Popen(["nginx", "-c", str(run / "nginx.conf")], stderr=subprocess.DEVNULL) as server:
         try:
             _show_rate(port, folder)

@@ -2,8 +2,8 @@
 
     PYTHON scripts/bench/_photo_loops.py LIBRARY FOLDER OUT
 
-Every loop gives what `omni_ray` gives: 224 x 224 RGB, on torchvision's grid, filtered against aliases, a JPEG of quality
-95 or the like. `transform` is the product's own code in such a loop. Whole JPEGs are decoded everywhere: no photo here
+Every loop gives what `omni_ray` gives: 224 x 224 RGB, on torchvision's grid, filtered against aliases, a JPEG of about
+quality 95. `transform` is the product's own code in such a loop. Whole JPEGs are decoded everywhere: no photo here
 is so large that decoding it at a fraction would leave the same picture. Needs no more than the library it is about.
 """
 

@@ -48,7 +48,8 @@ class Bench:
         return msgspec.structs.replace(blank, **more)
 
     def run(self, task: Task) -> list[Receipt | Failed]:
-        return [msgspec.msgpack.decode(one, type=Report).what for one in self.work(msgspec.msgpack.encode(task))]
+        reports = filter(None, self.work(msgspec.msgpack.encode(task)))
+        return [msgspec.msgpack.decode(one, type=Report).what for one in reports]
 
     def decode(self, cut: Cut, **more: Any) -> list[Receipt]:
         done = self.run(self.task(cut, **more))
@@ -123,6 +124,17 @@ def test_segments_add_up_to_the_block(of_lines: Bench, monkeypatch: pytest.Monke
     content = (of_lines.source.base / "s.txt").read_bytes()
     assert whole.read_sha256 == hashlib.sha256(content).hexdigest()
     assert segments[-1].read_sha256 != whole.read_sha256, "each has the hash of its own part"
+
+
+def test_the_end_of_a_block_is_written_while_the_worker_may_go_on(of_lines: Bench) -> None:
+    """Its receipt comes when the outputs are there, and not before they are."""
+    reports = iter(of_lines.work(msgspec.msgpack.encode(of_lines.task(of_lines.only_cut()))))
+    before = list(iter(lambda: next(reports), b""))
+    (last,) = [msgspec.msgpack.decode(report, type=Report).what for report in reports]
+    assert len(before) >= 2
+    assert isinstance(last, Receipt)
+    assert last.cursor is None
+    assert of_lines.text([last])
 
 
 def test_a_block_of_tiny_records_has_segments_too(of_lines: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
