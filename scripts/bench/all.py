@@ -4,8 +4,8 @@
     python scripts/bench/all.py --text FILE --small          # a look at everything in some minutes
 
 What a benchmark prints goes to stderr as it comes. What needs something that is not given is left out: --datatrove,
---aws, --corpus (a prepared one: training), --audio and --images (the folders with real files). `train_gpu.py` needs a
-GPU, and `chaos.py` counts kills, so both stand beside.
+--aws, --img2dataset, --corpus (a prepared one: training), --audio and --images (the folders with real files).
+`train_gpu.py` needs a GPU, and `chaos.py` counts kills, so both stand beside.
 """
 
 import argparse
@@ -46,7 +46,10 @@ def commands(asked: argparse.Namespace, folder: str) -> Iterator[list[str]]:
     if asked.audio:
         yield ["prepare_audio.py", "--audio", asked.audio, "--scale", "0.05" if small else "1"]
     if asked.images:
-        yield ["prepare_image.py", "--images", asked.images, "--photos", "500" if small else "5000"]
+        rival = ["--img2dataset", asked.img2dataset] if asked.img2dataset else []
+        size = ["--photos", "500", "--runs", "1"] if small else []
+        yield ["prepare_image.py", "--images", asked.images, *size, *rival]
+    yield ["small_files.py", "--folder", folder, *(["--files", "500"] if small else [])]
     if asked.aws:
         yield ["s3.py", "throughput", "--aws", asked.aws, "--mb", "64" if small else "512"]
     yield ["s3.py", "requests"]
@@ -65,6 +68,7 @@ def main() -> int:
     parser.add_argument("--corpus", help="a prepared corpus, for training; left out where not given")
     parser.add_argument("--audio", help="the folder that prepare_audio.py wants; left out where not given")
     parser.add_argument("--images", help="the folder that prepare_image.py wants; left out where not given")
+    parser.add_argument("--img2dataset", help="the Python of an environment with img2dataset, needs nginx; as above")
     parser.add_argument("--small", action="store_true")
     arguments = parser.parse_args()
     rows = []
