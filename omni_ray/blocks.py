@@ -33,7 +33,9 @@ GROUP_WEIGHT = (
     128 << 20
 )  # input bytes, some seconds of work; a Ray task costs the driver some 5 ms, so blocks share one
 GROUP_BLOCKS = 64
-GROUPS_PER_CPU = 4  # into which what is left is divided, so that groups become small towards the end and no CPU idles
+# Into which what is left is divided, so that groups become small towards the end and no CPU idles. More of them would
+# have more ends, at each of which a CPU waits for the disk, as nothing is left to begin meanwhile.
+GROUPS_PER_CPU = 2
 BACKGROUND = ("StreamingExecutor-", "iter_threaded")  # threads that Ray Data schedules and reads in
 END_SECONDS = 30.0  # for them to end; they stop between two steps
 LOST = (  # what Ray says where a node took something with it that Ray cannot bring back
