@@ -149,11 +149,12 @@ def _is_label(source: Source, name: str) -> bool:
 
 def refused_name(source: Source, name: str) -> str:
     """Why a member of this name is never read ("" where it is), as `reason: words`."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or path.parts[:1] == ("",) or (path.parts and path.parts[0].endswith(":")):
-        return "unsafe_member: its path is absolute"
-    if ".." in path.parts:
-        return "unsafe_member: its path leads out of the archive"
+    if "\\" in name or ".." in name or ":" in name or name.startswith("/"):  # else there is nothing to look into
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or path.parts[:1] == ("",) or (path.parts and path.parts[0].endswith(":")):
+            return "unsafe_member: its path is absolute"
+        if ".." in path.parts:
+            return "unsafe_member: its path leads out of the archive"
     if format_of(source, name) is None:
         return f"unknown_format: its name tells no table format; known are {', '.join(TABLES)}"
     return ""

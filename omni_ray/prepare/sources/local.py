@@ -74,7 +74,7 @@ def open_member(source: Source, file: InputFile, member: Member) -> BinaryIO:
     Raises:
         DataError: where it is not as it was listed.
     """
-    stream = open(f"{local_path(source, file)}/{member.name}", "rb")  # noqa: PTH123, SIM115 - as above; for the caller
+    stream = open(f"{local_path(source, file)}/{member.name}", "rb")  # noqa: SIM115 - as above; for the caller
     stat = os.fstat(stream.fileno())
     if (stat.st_size, stat.st_mtime_ns) != (member.size, member.offset):
         stream.close()
