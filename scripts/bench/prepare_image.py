@@ -140,14 +140,14 @@ def measure(arguments: argparse.Namespace, folder: Path, parts: dict[str, int], 
     out = folder / "out"
     for name in systems:  # unmeasured: who comes first pays for what nobody has read yet
         _measure.run(command(name, folder, "quarter", parts["quarter"], out, arguments), **ENVIRONMENT)
-        shutil.rmtree(out)
+        remove(out)
     for number in range(first, first + arguments.runs):
         turn = number % len(systems)
         for part, photos in parts.items():
             for name in systems[turn:] + systems[:turn]:
                 done = _measure.run(command(name, folder, part, photos, out, arguments), **ENVIRONMENT)
                 check(name, out, photos)
-                shutil.rmtree(out)
+                remove(out)
                 timed = Timed(number, name, part, photos, done.seconds, done.peak_bytes)
                 with log.open("a") as stream:
                     stream.write(json.dumps(timed) + "\n")
@@ -172,6 +172,12 @@ def command(name: str, folder: Path, part: str, photos: int, out: Path, argument
         "--resize_mode=center_crop", "--upscale_interpolation=cubic", "--downscale_interpolation=area",
         f"--encode_quality={QUALITY}", "--extract_exif=False", "--compute_hash=None",
     ]  # fmt: skip
+
+
+def remove(out: Path) -> None:
+    """The disk is done with what was written and removed before the next run begins."""
+    shutil.rmtree(out)
+    os.sync()
 
 
 def check(name: str, out: Path, photos: int) -> None:
