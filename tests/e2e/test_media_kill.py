@@ -27,7 +27,7 @@ def test_killed_again_and_again(tmp_path: Path, modality: str, layout: str, monk
     catalog = world.small(tmp_path / "in", modality, SAMPLES, BLOCKS)
     out = tmp_path / "out"
     with monkeypatch.context() as patched:
-        patched.setattr(command, "_tasks_runner", lambda stack, options: inprocess.run_here)
+        patched.setattr(command, "_tasks_runner", lambda *_: inprocess.run_here)
         assert world.prepare(modality, out, catalog, "--layout", layout) == 0
     expected = harness.products(out)
     out.rename(tmp_path / "undisturbed")  # the lists name the output, so the other runs need its name

@@ -45,7 +45,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
     catalog = outputs.hostile(folder / "in")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "_tasks_runner", lambda stack, options: inprocess.run_here)
+        patch.setattr(command, "_tasks_runner", lambda *_: inprocess.run_here)
         assert cli.main(["prepare", "all", "--out", str(folder / "out"), "--catalog", str(catalog)]) == 0
     assert inprocess.omni("report", folder / "out") == 0
     return folder / "out/report.html"

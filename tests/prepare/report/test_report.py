@@ -44,7 +44,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("everything")
     out = folder / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "_tasks_runner", lambda stack, options: inprocess.run_here)
+        patch.setattr(prepare, "_tasks_runner", lambda *_: inprocess.run_here)
         assert inprocess.prepare(out, inprocess.write(folder / "in", "one", "two"), "--max-gb", "0.000025") == 0
         assert world.prepare("audio", out, world.small(folder / "audio", "audio")) == 0
         assert world.prepare("image", out, world.small(folder / "image", "image"), "--layout", "tar") == 0
