@@ -10,6 +10,7 @@ every yielded batch of receipts an object of its own, which the driver sees at o
 import logging
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,8 +94,9 @@ def _pass(
 ) -> Generator[bytes, None, ray.exceptions.RayError | None]:
     """Run all unfinished tasks once; what could not be had back is unfinished then, too."""
     rows = unfinished.rows(cpus)
+    placed = _placed()  # first, for a dataset keeps the context that it was made in
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        run_group, batch_size=None, batch_format="pyarrow", num_cpus=1, **_placed()
+        run_group, batch_size=None, batch_format="pyarrow", num_cpus=1, **placed
     )
     with _threads_ended():
         try:
@@ -108,6 +110,9 @@ def _pass(
 def _placed() -> dict[str, Any]:
     """GPUs are for training: where there are nodes without, blocks are done there, elsewhere only if all are lost."""
     selector = without_gpus()
+    with warnings.catch_warnings():  # the choice is deprecated, but SPREAD would fall back on any node with a free CPU
+        warnings.simplefilter("ignore")
+        ray.data.DataContext.get_current().scheduling_strategy = "DEFAULT" if selector else "SPREAD"
     return {"label_selector": selector, "fallback_strategy": [{"label_selector": {}}]} if selector else {}
 
 
