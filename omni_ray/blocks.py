@@ -8,6 +8,7 @@ every yielded batch of receipts an object of its own, which the driver sees at o
 """
 
 import logging
+import random
 import threading
 import time
 import warnings
@@ -22,7 +23,7 @@ import pyarrow as pa
 import ray.data
 import ray.exceptions
 
-from omni_ray.errors import OmniRayError, Refused
+from omni_ray.errors import Refused, TasksLost
 from omni_ray.runtime import connected, without_gpus
 from omni_ray.sight import Sight
 
@@ -42,6 +43,7 @@ END_SECONDS = 30.0  # for them to end; they stop between two steps
 LOST = (  # what Ray says where a node took something with it that Ray cannot bring back
     ray.exceptions.NodeDiedError,
     ray.exceptions.ObjectLostError,
+    ray.exceptions.OutOfMemoryError,
     ray.exceptions.StreamingGeneratorReplayInconsistentError,
     ray.exceptions.WorkerCrashedError,
 )
@@ -70,7 +72,7 @@ def run_blocks(
         sight: what a node must see before it gets work.
 
     Raises:
-        OmniRayError: where nodes are lost faster than tasks end.
+        TasksLost: naming the tasks that are left when workers or nodes are lost again and again and no task ends.
         Refused: where a node does not see what it must.
     """
     with connected(address, workers) as cpus:
@@ -81,11 +83,13 @@ def run_blocks(
             before = len(unfinished.tasks)
             error = yield from _pass(partial(_run_group, work, sight), unfinished, cpus)
             in_vain = 0 if len(unfinished.tasks) < before else in_vain + 1
+            unfinished.shuffle(in_vain)
             if in_vain == MOST_IN_VAIN:
-                raise OmniRayError(
-                    f"{before} tasks were begun {in_vain} times and none of them ended, because nodes were lost "
-                    f"({error or 'nothing more is known'}); see to the nodes (`ray status`), then run the same command "
-                    "again"
+                raise TasksLost(
+                    f"{before:,} pieces of work lost their process or node each time that they were begun "
+                    f"({_first_line(error)}); give the nodes more memory or fewer CPUs (`ray start --num-cpus`), see "
+                    "to them (`ray status`), then run the same command again",
+                    [task for task, _ in unfinished.tasks.values()],
                 ) from error
 
 
@@ -116,6 +120,10 @@ def _placed() -> dict[str, Any]:
     return {"label_selector": selector, "fallback_strategy": [{"label_selector": {}}]} if selector else {}
 
 
+def _first_line(error: BaseException | None) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".:; ") if error else "nothing more is known"
+
+
 class Unfinished:
     """The tasks whose end is not known yet.
 
@@ -135,6 +143,12 @@ class Unfinished:
             {"tasks": group, "numbers": list(islice(numbers, len(group)))}
             for group in group_tasks(list(self.tasks.values()), cpus)
         ]
+
+    def shuffle(self, seed: int) -> None:
+        """Give others the first turn in the next pass, for one that ends its worker each time ends the pass with it."""
+        tasks = list(self.tasks.items())
+        random.Random(seed).shuffle(tasks)
+        self.tasks = dict(tasks)
 
     def take(self, table: pa.Table) -> Iterator[bytes]:
         """The receipts of a message that are new."""

@@ -8,9 +8,9 @@ from omni_ray import __version__, schedule_cli
 from omni_ray.catalog import Modality
 from omni_ray.entry import guarded
 from omni_ray.errors import NotInThisVersion
+from omni_ray.jobs import resolve_out
 from omni_ray.prepare import command, every, retry, status, verify
 from omni_ray.prepare.options import positive
-from omni_ray.runtime import resolve_out
 from omni_ray.storage import Storage, open_storage
 from omni_ray.train import command as train
 from omni_ray.train import infer

@@ -8,12 +8,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NamedTuple, NoReturn
 
 from omni_ray.errors import Interrupted, OmniRayError
 
 PATIENCE_SECONDS = 30.0  # for the clean-up after Ctrl-C; one that takes longer can be interrupted itself
+FAREWELL_SECONDS = 5.0
 
-_at_interrupt: list[Callable[[], None]] = []
+
+class _Farewell(NamedTuple):
+    begin: Callable[[], None]
+    wait: Callable[[float], None]
+
+
+_farewells: list[_Farewell] = []
 
 
 def guarded(action: Callable[[], int]) -> int:
@@ -42,8 +50,8 @@ def interruptible() -> Iterator[None]:
         nonlocal obeyed_at
         if time.monotonic() - obeyed_at >= PATIENCE_SECONDS:
             obeyed_at = time.monotonic()
-            for act in _at_interrupt:
-                act()
+            for farewell in _farewells:
+                farewell.begin()
             raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -57,14 +65,27 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def at_interrupt(act: Callable[[], None]) -> Callable[[], None]:
-    """Call `act` first of all when the command is interrupted, for what cannot wait until Ray has ended: `ray job stop`
-    kills a command 3 s after its SIGTERM. It runs in the signal's handler, so it must neither wait nor take a lock that
-    the main thread may hold. Gives a function that takes it back."""
-    _at_interrupt.append(act)
+def at_interrupt(begin: Callable[[], None], wait: Callable[[float], None]) -> Callable[[], None]:
+    """Call `begin` first of all when the command is interrupted, for what cannot wait until Ray has ended: `ray job
+    stop` kills a command 3 s after its SIGTERM. It runs in the signal's handler, so it must neither wait nor take a
+    lock that the main thread may hold; `wait` waits for what it began, so many seconds at most. Gives a function that
+    takes both back."""
+    farewell = _Farewell(begin, wait)
+    _farewells.append(farewell)
 
     def forget() -> None:
-        if act in _at_interrupt:
-            _at_interrupt.remove(act)
+        if farewell in _farewells:
+            _farewells.remove(farewell)
 
     return forget
+
+
+def end_at_once(error: OmniRayError) -> NoReturn:
+    """End the command from any thread, where its main thread waits for something that will never come."""
+    print(f"omni_ray: {error}", file=sys.stderr, flush=True)
+    farewells = list(_farewells)
+    for farewell in farewells:
+        farewell.begin()
+    for farewell in farewells:
+        farewell.wait(FAREWELL_SECONDS)
+    os._exit(error.exit_code)

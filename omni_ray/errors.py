@@ -5,6 +5,8 @@ command ends with when the error reaches the top: 1 failed, 2 wrong usage, 3 bel
 failed, 5 refused, 130 interrupted.
 """
 
+from collections.abc import Sequence
+
 
 class OmniRayError(Exception):
     """Root of every error that omni_ray raises on purpose."""
@@ -44,6 +46,14 @@ class NotStored(StorageError):
 
 class Unwritten(StorageError):
     """What was made could not be put into the output."""
+
+
+class TasksLost(OmniRayError):
+    """Tasks whose process or node ended each time that they were run; `tasks` are their encoded descriptions."""
+
+    def __init__(self, message: str, tasks: Sequence[bytes]) -> None:
+        super().__init__(message)
+        self.tasks = tuple(tasks)
 
 
 class LedgerCorrupt(OmniRayError):

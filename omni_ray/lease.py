@@ -83,7 +83,7 @@ class Lease:
             if 0 < _epoch_of(stat.key) < lease.epoch:  # 0: what another contender is writing at this moment
                 storage.delete(stat.key)
         lease._renewer.start()
-        lease._forget = at_interrupt(lease._stop.set)
+        lease._forget = at_interrupt(lease._stop.set, lease._renewer.join)
         return lease
 
     def check(self) -> None:

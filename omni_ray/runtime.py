@@ -1,25 +1,24 @@
-"""Connecting to Ray, its nodes, what a command shows to Prometheus, and where its relative paths lie."""
+"""Connecting to Ray, its nodes, and what a command shows to Prometheus."""
 
 import os
 import signal
-import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import ray
 import ray.exceptions
 import ray.util.metrics
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from omni_ray.errors import OmniRayError, Refused, UsageError
+from omni_ray import watch
+from omni_ray.errors import OmniRayError, Refused
+from omni_ray.jobs import in_submitted_job
 
-ANSWER_SECONDS = 5.0
-_lasting: list[ExitStack] = []  # the connection of each block of `one_connection` that we are in
 NODE_SECONDS = 60.0  # for a node to answer a question
 NODE_LOST = (  # what becomes of a task that is bound to a node
     ray.exceptions.NodeDiedError,
@@ -29,7 +28,10 @@ NODE_LOST = (  # what becomes of a task that is bound to a node
 )
 TYPE = "ray.io/accelerator-type"  # labels that Ray gives to nodes
 NODE = "ray.io/node-id"
+OOM_RETRIES = 5  # of a task that Ray ended because its node was short of memory; Ray itself would try for ever
 OBJECT_STORE_BYTES = 256 << 20  # receipts and task descriptions only: payload never travels through it
+
+_lasting: list[ExitStack] = []  # the connection of each block of `one_connection` that we are in
 
 
 @contextmanager
@@ -40,6 +42,10 @@ def connected(address: str, workers: int | None) -> Iterator[int]:
         address: "auto" (the cluster that RAY_ADDRESS names or `ray start` began here, else a local one), "local", or
             HOST:PORT.
         workers: CPUs of a local cluster; None takes this machine's.
+
+    Raises:
+        OmniRayError: where there is no cluster to be had at the address.
+        Refused: in a submitted job, for a cluster of its own.
     """
     with ExitStack() as ours:
         if not ray.is_initialized():
@@ -64,7 +70,8 @@ def _connection(address: str, workers: int | None) -> Iterator[None]:
     with _keeping_sigterm():
         _shown.outlives_us = _connect(address, workers)
     try:
-        yield
+        with watch.watching(*_where()):
+            yield
     finally:
         _shown.forget()
         with _keeping_sigterm():
@@ -72,6 +79,13 @@ def _connection(address: str, workers: int | None) -> Iterator[None]:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             ray.shutdown()
+
+
+def _where() -> tuple[str, str]:
+    """HOST:PORT of the head, and of Ray's process for this machine."""
+    context = ray.get_runtime_context()
+    node = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+    return context.gcs_address, f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
 
 
 def autoscalers() -> list[int]:
@@ -104,11 +118,16 @@ def _keeping_sigterm() -> Iterator[None]:
 
 def _connect(address: str, workers: int | None) -> bool:
     """Whether the cluster was there before us."""
+    if address == "local" and in_submitted_job():
+        raise Refused("--address local: a submitted job works on the cluster that it was submitted to; leave it out")
+    os.environ.setdefault("RAY_task_oom_retries", str(OOM_RETRIES))
+    if not sys.stdout.isatty():
+        os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address.removeprefix("local")
-    if named or (address == "auto" and _answers(_noted_cluster())):
+    if named or (address == "auto" and watch.answers(_noted_cluster())):
         try:
-            if named and not _answers(named):
+            if named and not watch.answers(named):
                 raise ConnectionError("nothing listens there")
             # None makes Ray itself read RAY_ADDRESS or the note, and find the token of a cluster that wants one;
             # its own "auto" would also join what another program started for itself with ray.init
@@ -133,18 +152,6 @@ def _noted_cluster() -> str:
     """The cluster that `ray start` noted on this machine (documented at ray.init), be it alive or not; "" for none."""
     note = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray/ray_current_cluster"
     return note.read_text().strip() if note.is_file() else ""
-
-
-def _answers(address: str) -> bool:
-    """Whether something listens at HOST:PORT. Ray itself takes minutes to find that nothing does."""
-    host, _, port = address.rpartition(":")
-    if not port.isdigit():
-        return bool(address)  # a form that only Ray knows
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
-    except OSError:
-        return False
-    return True
 
 
 def _cpus() -> int:
@@ -241,30 +248,3 @@ class _Shown:
 
 
 _shown = _Shown()
-
-
-def resolve_out(out: str) -> str:
-    """Where `out` lies. Inside a submitted Ray job the working directory is temporary, so a relative place is taken
-    below OMNI_RAY_HOME.
-
-    Raises:
-        Refused: in a job, for a relative place without OMNI_RAY_HOME.
-        UsageError: for an empty place.
-    """
-    if not out:
-        raise UsageError("--out: give a folder")
-    if urlsplit(out).scheme or Path(out).is_absolute() or not in_submitted_job():
-        return out
-    home = os.environ.get("OMNI_RAY_HOME")
-    if not home:
-        raise Refused(
-            f"--out {out}: a submitted job's working directory is deleted with the job; set OMNI_RAY_HOME in the job's "
-            'environment (--runtime-env-json \'{"env_vars": {"OMNI_RAY_HOME": "/shared/omni"}}\') or give an absolute '
-            "--out"
-        )
-    return f"{home.rstrip('/')}/{out}"
-
-
-def in_submitted_job() -> bool:
-    """Whether this process is the entry point of `ray job submit`."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ

@@ -12,7 +12,7 @@ from omni_ray import config, datafiles, json_text
 from omni_ray.config import STAGES, StageConfig
 from omni_ray.datafiles import KINDS, Found
 from omni_ray.errors import ConfigError, UsageError
-from omni_ray.runtime import resolve_out
+from omni_ray.jobs import resolve_out
 from omni_ray.schedule import Policy, Schedule, Table, by_hand, derive
 from omni_ray.storage import LocalStorage, open_storage
 

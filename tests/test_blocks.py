@@ -1,4 +1,6 @@
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ from omni_ray.blocks import (
     in_turn,
     run_blocks,
 )
-from omni_ray.errors import LeaseLost
+from omni_ray.errors import LeaseLost, TasksLost
 from omni_ray.prepare import command
 from omni_ray.prepare.options import Options
 
@@ -124,6 +126,24 @@ def test_every_receipt_comes_back_once() -> None:
     tasks = [(b"%d" % number, 1 << 20) for number in range(20)]
     found = sorted(run_blocks(echo_twice, tasks, address="local", workers=2))
     assert found == sorted(b"%d/%d" % (number, part) for number in range(20) for part in range(2))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_task_that_ends_its_worker_each_time_is_named_and_the_others_end() -> None:
+    """As the kernel ends a worker that is out of memory; with one CPU it has the first turn, and in one group."""
+
+    def work(task: bytes) -> Iterator[bytes]:
+        if task == b"0":
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield task
+
+    got = []
+    with pytest.raises(TasksLost, match=r"^1 pieces of work lost their process .*the same command again") as lost:
+        for receipt in run_blocks(work, [(b"%d" % number, 1) for number in range(20)], address="local", workers=1):
+            got.append(receipt)
+    assert lost.value.tasks == (b"0",)
+    assert sorted(got) == sorted(b"%d" % number for number in range(1, 20))
 
 
 @pytest.mark.ray

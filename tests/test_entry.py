@@ -69,6 +69,7 @@ def test_connecting_to_ray_leaves_the_handler_of_the_command(monkeypatch: pytest
     monkeypatch.setattr(runtime.ray, "init", init)
     monkeypatch.setattr(runtime.ray, "cluster_resources", lambda: {"CPU": 2.0})
     monkeypatch.setattr(runtime.ray, "shutdown", init)
+    monkeypatch.setattr(runtime, "_where", lambda: ("head", "node"))
     stopped = []
 
     def action() -> int:

@@ -63,7 +63,7 @@ def test_a_lease_that_has_ended_hears_of_no_signal(storage: LocalStorage) -> Non
     Lease.acquire(storage, "run").release()
     with pytest.raises(Interrupted), interruptible():
         os.kill(os.getpid(), signal.SIGINT)
-    assert not entry._at_interrupt
+    assert not entry._farewells
 
 
 def test_a_dead_process_is_taken_over_at_once(storage: LocalStorage) -> None:

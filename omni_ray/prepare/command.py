@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from omni_ray import faults
 from omni_ray.entry import guarded
 from omni_ray.errors import BelowMinimum, SourceFailed
+from omni_ray.jobs import resolve_out
 from omni_ray.lease import Lease
 from omni_ray.prepare import assemble, combine, estimate, every, reset, store, synthetic
 from omni_ray.prepare.asking import (
@@ -76,8 +77,6 @@ def prepare(options: Options) -> int:
     Raises:
         OmniRayError: with the exit code that the contract gives it.
     """
-    from omni_ray.runtime import resolve_out  # not at the top: importing Ray takes a second that a refusal can save
-
     storage = open_storage(resolve_out(options.out))
     if options.dry_run:
         return _dry_run(options, storage)

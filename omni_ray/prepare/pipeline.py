@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from omni_ray.catalog import Modality
-from omni_ray.errors import StorageError
+from omni_ray.errors import StorageError, TasksLost
 from omni_ray.faults import stop_here
 from omni_ray.lease import Lease
 from omni_ray.ledger import Receipt
@@ -88,6 +88,7 @@ class Run:
 
     def complete(self, max_bytes: int, dedup: bool, run_tasks: RunTasks) -> Selection:
         """Decode until every source that can be read has its share; the selection that the outputs follow."""
+        begun = [receipt for state in self.states.values() for receipt in state.decoded()]
         while True:
             selection = self.selection(max_bytes, dedup)
             hungry = [self.states[name] for name in selection.needs_more if not self.states[name].failures]
@@ -96,6 +97,10 @@ class Run:
                 for state in self.states.values():
                     state.file_samples()
                 return selection
+            if begun:
+                blocks = len({(receipt.path, receipt.block) for receipt in begun if receipt.cursor is None})
+                say(f"going on: {blocks:,} blocks, {sum(one.samples for one in begun):,} samples are there already")
+                begun = []
             self._round(tasks, selection, run_tasks)
 
     def selection(self, max_bytes: int, dedup: bool) -> Selection:
@@ -160,6 +165,10 @@ class Run:
                         self._sync()
                         for state in self.states.values():
                             state.file_samples()
+            except TasksLost as lost:  # these blocks stay undone, like those that cannot be read
+                for data in lost.tasks:
+                    task = msgspec.msgpack.decode(data, type=Task)
+                    self._take(Report(task.source, Failed(task.block, f"{task.file.path}: {lost}")), progress)
             finally:
                 self._sync()
 

@@ -25,9 +25,9 @@ def run(arguments: argparse.Namespace) -> int:
         DataError: where the checkpoint is damaged.
     """
     from omni_ray import config as configs  # not at the top: importing torch takes seconds that --help can save
+    from omni_ray.jobs import resolve_out
     from omni_ray.models.generate import generate
     from omni_ray.models.thinker import Thinker
-    from omni_ray.runtime import resolve_out
     from omni_ray.train import tokenizer as tokenizers
     from omni_ray.train.checkpoint import open_checkpoint
     from omni_ray.train.packing import END

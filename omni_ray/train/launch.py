@@ -9,7 +9,7 @@ from typing import Any
 from omni_ray import config as configs
 from omni_ray.config import STAGES, StageConfig
 from omni_ray.errors import ConfigError, FingerprintMismatch, UsageError
-from omni_ray.runtime import resolve_out
+from omni_ray.jobs import resolve_out
 from omni_ray.schedule import LrScaling, rederive, scale_lr
 from omni_ray.storage import Storage
 from omni_ray.train import checkpoint

@@ -95,8 +95,3 @@ def test_a_submitted_job_needs_a_home(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.delenv("OMNI_RAY_HOME", raising=False)
     assert command.main(["text", "--dataset", "synthetic"]) == 5
     assert "OMNI_RAY_HOME" in capsys.readouterr().err
-    monkeypatch.setenv("OMNI_RAY_HOME", "/shared/omni/")
-    from omni_ray.runtime import resolve_out
-
-    assert resolve_out("data") == "/shared/omni/data"
-    assert resolve_out("/abs") == "/abs"
