@@ -20,9 +20,10 @@ from omni_ray.errors import OmniRayError, Refused
 from omni_ray.jobs import in_submitted_job
 
 NODE_SECONDS = 60.0  # for a node to answer a question
-NODE_LOST = (  # what becomes of a task that is bound to a node
+NODE_LOST = (  # what becomes of a task that is bound to a node, where that is lost or short of memory
     ray.exceptions.NodeDiedError,
     ray.exceptions.ObjectLostError,
+    ray.exceptions.OutOfMemoryError,
     ray.exceptions.TaskUnschedulableError,
     ray.exceptions.WorkerCrashedError,
 )
