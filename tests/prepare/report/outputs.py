@@ -33,7 +33,7 @@ license = {license}
 homepage = "javascript:window.pwned='homepage'"
 {more}
 """
-LICENSE = "'''MIT\"><script>window.pwned = \"licence\"</script>'''"
+LICENSE = r'"MIT\"><script>window.pwned = \"licence\"</script>\u0000\u001b"'  # as TOML spells it
 
 
 def tone(seconds: float) -> bytes:
