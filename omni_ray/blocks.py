@@ -11,7 +11,6 @@ import logging
 import random
 import threading
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -98,9 +97,8 @@ def _pass(
 ) -> Generator[bytes, None, ray.exceptions.RayError | None]:
     """Run all unfinished tasks once; what could not be had back is unfinished then, too."""
     rows = unfinished.rows(cpus)
-    placed = _placed()  # first, for a dataset keeps the context that it was made in
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        run_group, batch_size=None, batch_format="pyarrow", num_cpus=1, **placed
+        run_group, batch_size=None, batch_format="pyarrow", num_cpus=1, **_placed()
     )
     with _threads_ended():
         try:
@@ -112,12 +110,10 @@ def _pass(
 
 
 def _placed() -> dict[str, Any]:
-    """GPUs are for training: where there are nodes without, blocks are done there, elsewhere only if all are lost."""
+    """GPUs are for training: where there are nodes without, blocks are done there and wait for such a node if all of
+    them are lost. Ray's fallback_strategy would go to a node with a GPU whenever the others are busy."""
     selector = without_gpus()
-    with warnings.catch_warnings():  # the choice is deprecated, but SPREAD would fall back on any node with a free CPU
-        warnings.simplefilter("ignore")
-        ray.data.DataContext.get_current().scheduling_strategy = "DEFAULT" if selector else "SPREAD"
-    return {"label_selector": selector, "fallback_strategy": [{"label_selector": {}}]} if selector else {}
+    return {"label_selector": selector} if selector else {}
 
 
 def _first_line(error: BaseException | None) -> str:
