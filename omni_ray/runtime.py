@@ -29,7 +29,14 @@ NODE_LOST = (  # what becomes of a task that is bound to a node, where that is l
 )
 TYPE = "ray.io/accelerator-type"  # labels that Ray gives to nodes
 NODE = "ray.io/node-id"
-OOM_RETRIES = 5  # of a task that Ray ended because its node was short of memory; Ray itself would try for ever
+SETTINGS = {  # of Ray in this process, where the user has not set them
+    # A task that Ray ended because its node was short of memory would be tried for ever.
+    "RAY_task_oom_retries": "5",
+    # A node that says nothing would be asked only after 5 minutes whether it is still there. Ray's servers refuse to be
+    # asked more often than once a minute.
+    "RAY_grpc_client_keepalive_time_ms": "60000",
+    "RAY_grpc_client_keepalive_timeout_ms": "20000",
+}
 OBJECT_STORE_BYTES = 256 << 20  # receipts and task descriptions only: payload never travels through it
 
 _lasting: list[ExitStack] = []  # the connection of each block of `one_connection` that we are in
@@ -121,7 +128,8 @@ def _connect(address: str, workers: int | None) -> bool:
     """Whether the cluster was there before us."""
     if address == "local" and in_submitted_job():
         raise Refused("--address local: a submitted job works on the cluster that it was submitted to; leave it out")
-    os.environ.setdefault("RAY_task_oom_retries", str(OOM_RETRIES))
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     if not sys.stdout.isatty():
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
