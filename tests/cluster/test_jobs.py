@@ -20,7 +20,7 @@ from tests.s3.server import moto_server
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 MOST_BYTES = 10_000_000
-SMOKE = ("--stage", "text", "--smoke", "--set", "checkpoint_freq=10")  # 200 steps
+SMOKE = ("--stage", "text", "--smoke", "--set", "checkpoint_freq=10", "--max-steps", "60")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_prepare_then_train_under_the_home(trained: Office) -> None:
     for name in ("text/production_corpus.txt", "audio/production_asr.csv", "images/production_annotations.json"):
         assert (trained.home / "data" / name).stat().st_size > 0
     assert harness.run(harness.command("omni_ray.cli", "verify", "--out", str(trained.home / "data"))).code == 0
-    assert (trained.home / "checkpoints/thinker_tiny-smoke/step_00000200/COMPLETE").exists()
+    assert (trained.home / "checkpoints/thinker_tiny-smoke/step_00000060/COMPLETE").exists()
     assert not list(trained.checkout.glob("checkpoints*")), "something was written into the submitted directory"
 
 
@@ -65,7 +65,7 @@ def test_logs_are_plain_and_hold_no_token(trained: Office) -> None:
         log = trained.job(name).log
         assert "\x1b" not in log and "\r" not in log
     assert "production_corpus.txt" in trained.job("prepare").log
-    assert "step 200/200" in trained.job("train").log
+    assert "step 60/60" in trained.job("train").log
     assert not [path for path, content in trained.logs() if trained.token.encode() in content]
 
 
@@ -126,7 +126,7 @@ def test_prepare_is_stopped_and_goes_on(office: Office, tmp_path: Path) -> None:
 
 def test_train_is_stopped_and_goes_on(trained: Office) -> None:
     train = python("omni_ray.train", *SMOKE, "--set", "save_dir=runs/stopped")
-    folder = trained.home / "runs/stopped-smoke"
+    folder = trained.home / "runs/stopped"
     assert trained.submit("--submission-id", "train-stopped", "--no-wait", "--working-dir", ".", *train).code == 0
     wait_for(lambda: bool(list(folder.glob("step_*/COMPLETE"))), "a checkpoint")
     with trained.workers_paused("RayTrainWorker"):
@@ -137,9 +137,9 @@ def test_train_is_stopped_and_goes_on(trained: Office) -> None:
 
     done = trained.submit("--submission-id", "train-again", "--working-dir", ".", *train)
     assert done.code == 0, done.stdout
-    went_on = re.search(r"going on from step (\d+) of 200", trained.job("train-again").log)
-    assert went_on is not None and 10 <= int(went_on[1]) < 200
-    weights = "step_00000200/model.safetensors"
+    went_on = re.search(r"going on from step (\d+) of 60", trained.job("train-again").log)
+    assert went_on is not None and 10 <= int(went_on[1]) < 60
+    weights = "step_00000060/model.safetensors"
     undisturbed = trained.home / "checkpoints/thinker_tiny-smoke" / weights
     assert (folder / weights).read_bytes() == undisturbed.read_bytes()
 
