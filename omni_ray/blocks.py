@@ -28,7 +28,8 @@ from omni_ray.sight import Sight
 
 FLUSH_SECONDS = 0.5
 FLUSH_BYTES = 32 << 10  # below 100 kB a message goes to the driver at once; a larger one stays, and dies, with its node
-MOST_IN_VAIN = 3
+RETRIES = 3  # of a group whose worker or node died, in one pass; Ray Data itself would try for ever
+MOST_IN_VAIN = 3  # passes in which no task ended
 REFUSED = -1  # in the place of a task's number: the node does not see what it must
 GROUP_WEIGHT = (
     128 << 20
@@ -98,7 +99,7 @@ def _pass(
     """Run all unfinished tasks once; what could not be had back is unfinished then, too."""
     rows = unfinished.rows(cpus)
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        run_group, batch_size=None, batch_format="pyarrow", num_cpus=1, **_placed()
+        run_group, batch_size=None, batch_format="pyarrow", num_cpus=1, max_retries=RETRIES, **_placed()
     )
     with _threads_ended():
         try:
