@@ -51,7 +51,7 @@ def prepare(worker: Worker, folder: Path, name: str, reader: str, more: str = ""
     for entry in answer["quarantine"]:
         assert entry["file"] == name
         assert entry["error"]
-    assert answer["peak_mb"] < MEMORY_MB
+    assert answer["peak_mb"] < MEMORY_MB, answer["peak_mb"]
     corpus = (out / "text/production_corpus.txt").read_text(encoding="utf-8")
     assert "\r" not in corpus
     return Outcome(
