@@ -98,14 +98,12 @@ class _Context:
     def __init__(self, work: Work, task: Task) -> None:
         self.work = work
         self.task = task
-        self.storage = open_storage(work.out).fenced(self._check)
+        bare = open_storage(work.out)
+        self.storage = bare.fenced(lambda: check_current(bare, work.epoch))  # no cycle: the collector is paused
         self.source: Source = work.sources[task.source].source(self.storage)
         self.folder = store.SourceFolder(work.modality, task.source)
         self.settings = work.settings[task.source]
         self.tag = output_tag(self.settings, task.file)
-
-    def _check(self) -> None:
-        check_current(self.storage, self.work.epoch)
 
     def commit(self, stem: str, data: Mapping[str, bytes], media: Mapping[str, bytes] = {}) -> dict[str, Output]:
         """Make the outputs visible, the media first; before each of them the lease is looked at.
