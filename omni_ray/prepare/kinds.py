@@ -101,7 +101,6 @@ class Kind(ABC):
     folder: str  # below the output, where users find it
     schema: pa.Schema  # of the index
     index_version: int  # raised whenever the same samples would give another index or list
-    written_apart = False  # the end of a block by a thread, while the next block is decoded; both are in memory then
 
     @abstractmethod
     def segment(self, source: Source) -> Segment: ...

@@ -44,7 +44,6 @@ class MediaKind(Kind):
     """What sounds and pictures have in common."""
 
     index_version = 1
-    written_apart = True  # a block is hundreds of files, for which the disk takes its time
 
     @abstractmethod
     def transform(self, source: Source) -> AudioTransform | ImageTransform: ...

@@ -198,8 +198,8 @@ def _index(context: _Context) -> Iterator[Receipt]:
 
 
 def _decode(context: _Context) -> Iterator[Receipt | None]:
-    """The receipts of a block. Where its end is written by a thread, so that the CPU need not wait for the disk, None
-    comes before the last receipt."""
+    """The receipts of a block. Its end is written by a thread, so that the CPU need not wait for the disk: before the
+    last receipt comes None."""
     task = context.task
     members, seek_points = _members_of(context), _seek_points_of(context.storage.uri, task.seek_points)
     kind = kind_of(context.work.modality)
@@ -212,9 +212,6 @@ def _decode(context: _Context) -> Iterator[Receipt | None]:
         if batch.cursor is not None and _is_full(decoded):
             yield _commit(context, decoded, segment, batch.cursor)
             segment, decoded = segment + 1, kind.segment(context.source)
-    if not kind.written_apart:
-        yield _commit(context, decoded, segment, None)
-        return
     written = _writer.submit(_commit, context, decoded, segment, None)
     yield None
     yield written.result()
