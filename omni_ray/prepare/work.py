@@ -213,6 +213,7 @@ def _decode(context: _Context) -> Iterator[Receipt | None]:
             yield _commit(context, decoded, segment, batch.cursor)
             segment, decoded = segment + 1, kind.segment(context.source)
     written = _writer.submit(_commit, context, decoded, segment, None)
+    decoded = kind.segment(context.source)  # an empty one, for the reading keeps its observer until a collection
     yield None
     yield written.result()
 

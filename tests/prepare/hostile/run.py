@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from tests.prepare.hostile.client import Worker
 
-MEMORY_MB = 1100  # of the process that reads, decodes, commits, combines and verifies; no process may have 1,500
+MEMORY_MB = 1000  # of the process that reads, decodes, commits, combines and verifies
 ENTRY = """[[source]]
 name = "s"
 modality = "text"
