@@ -2,7 +2,6 @@
 
 import socket
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,21 +10,26 @@ from omni_ray.errors import OmniRayError
 from omni_ray.watch import answers, watching
 
 
+class Ended:
+    """What the command said when it ended."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.event = threading.Event()
+
+    def end_at_once(self, error: OmniRayError) -> None:
+        self.said.append(str(error))
+        self.event.set()
+
+
 @pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What the command said when it ended; a watch looks all the time."""
-    said: list[str] = []
-
-    def end_at_once(error: OmniRayError) -> None:
-        said.append(str(error))
-        over.set()
-
-    over = threading.Event()
-    monkeypatch.setattr(watch, "end_at_once", end_at_once)
+def ended(monkeypatch: pytest.MonkeyPatch) -> Ended:
+    """A command that does not really end; a watch looks all the time."""
+    made = Ended()
+    monkeypatch.setattr(watch, "end_at_once", made.end_at_once)
     monkeypatch.setattr(watch, "WATCH_SECONDS", 0.01)
     monkeypatch.setattr(watch, "HEAD_SECONDS", 0.05)
-    monkeypatch.setattr(watch, "_over", over, raising=False)
-    yield said
+    return made
 
 
 def listening() -> tuple[socket.socket, str]:
@@ -34,18 +38,18 @@ def listening() -> tuple[socket.socket, str]:
 
 
 @pytest.mark.parametrize("lost", ["node", "head"])
-def test_a_lost_cluster_ends_the_command(ended: list[str], capfd: pytest.CaptureFixture[str], lost: str) -> None:
+def test_a_lost_cluster_ends_the_command(ended: Ended, capfd: pytest.CaptureFixture[str], lost: str) -> None:
     (head, head_address), (node, node_address) = listening(), listening()
     with head, node, watching(head_address, node_address):
         (node if lost == "node" else head).close()
-        assert watch._over.wait(60), "the watch did not notice"  # type: ignore[attr-defined]
+        assert ended.event.wait(60), "the watch did not notice"
     what = "its processes on this machine have ended" if lost == "node" else "its head has not answered"
-    assert all(what in said for said in ended)
-    assert "start the cluster again" in ended[0]
+    assert all(what in said for said in ended.said)
+    assert "start the cluster again" in ended.said[0]
     assert ("does not answer; waiting" in capfd.readouterr().err) == (lost == "head")
 
 
-def test_a_cluster_that_is_there_is_left_alone(ended: list[str]) -> None:
+def test_a_cluster_that_is_there_is_left_alone(ended: Ended) -> None:
     (head, head_address), (node, node_address) = listening(), listening()
     before = threading.active_count()
     with head, node, watching(head_address, node_address):
@@ -53,7 +57,7 @@ def test_a_cluster_that_is_there_is_left_alone(ended: list[str]) -> None:
             node.accept()[0].close()
             head.accept()[0].close()
     assert threading.active_count() == before
-    assert not ended
+    assert not ended.said
 
 
 def test_what_listens_answers() -> None:

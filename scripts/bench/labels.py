@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -68,14 +69,15 @@ def encoded_members(rows: int, manifest_bytes: int) -> list[bytes]:
 
 def measure(manifest: Path, parts: list[bytes], rows: int) -> None:
     @contextmanager
-    def open_(member: Member) -> Iterator[object]:
+    def open_(member: Member) -> Iterator[BinaryIO]:
         with manifest.open("rb") as stream:
             yield stream
 
-    entry = {"name": "s", "modality": "audio", "category": "general", "url": ("x/",), "reader": "files"}
-    columns = {"manifest": "meta/list.csv", "path": "audio/{filename}", "fields": {"text": "{label}"}, "license": "MIT"}
+    entry: dict[str, object] = {"name": "s", "modality": "audio", "category": "general", "url": ("x/",)}
+    entry |= {"reader": "files", "manifest": "meta/list.csv", "path": "audio/{filename}", "license": "MIT"}
+    source = Source.model_validate({**entry, "fields": {"text": "{label}"}})
     table = MemberTable([group for part in parts for group in store.member_groups(part, "members")], unique=True)
-    shelf = Shelf(Source.model_validate({**entry, **columns}), table, lambda member: b"sound", open_)  # type: ignore[arg-type]
+    shelf = Shelf(source, table, lambda member: b"sound", open_)
     began = time.monotonic()
     assert isinstance(next(shelf.records(0)), Raw)
     print(f"the first file: {time.monotonic() - began:.1f} s, at most {peak_gb():.2f} GB")

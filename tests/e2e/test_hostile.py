@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
+from omni_ray.catalog import Modality
 from omni_ray.prepare import status
 from omni_ray.storage import LocalStorage
 from tests.e2e import harness
@@ -68,14 +69,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 @pytest.mark.parametrize(("modality", "name"), [("audio", "asr"), ("image", "annotations")])
-def test_every_file_has_its_outcome(prepared: Prepared, modality: str, name: str) -> None:
+def test_every_file_has_its_outcome(prepared: Prepared, modality: Modality, name: str) -> None:
     expected = prepared.expected[modality]
     assert len(expected) >= 100 and len(set(expected.values())) >= 8
     kept = {str(row["key"]).partition("#")[2].removesuffix("@0") for row in world.index(prepared.out, name)}
     assert kept == {file for file, outcome in expected.items() if outcome == KEPT}
     storage = LocalStorage(prepared.out)
-    asked = status.asked_of(status.load_request(storage, modality), storage)  # type: ignore[arg-type]
-    (state,) = status.load_states(storage, modality, asked).values()  # type: ignore[arg-type]
+    asked = status.asked_of(status.load_request(storage, modality), storage)
+    (state,) = status.load_states(storage, modality, asked).values()
     dropped: Counter[str] = Counter()
     quarantined: Counter[str] = Counter()
     for receipt in state.prefix():

@@ -83,7 +83,7 @@ def test_counts_of_real_data_equal_an_independent_scripts(tmp_path: Path, name: 
         assert found[source]["kept"] == counts["kept"], source
         assert found[source]["dropped"] == counts["dropped"], source
         assert found[source]["quarantined"] == sum(counts["quarantined"].values()), source
-    quarantined = sum(counts["quarantined"] for counts in found.values())  # type: ignore[misc]
+    quarantined = sum(counts["quarantined"] for counts in found.values())
     assert quarantined == (7 if name == "shared_text.toml" else 0)
     corpus = (out / "text/production_corpus.txt").read_bytes()
     lines = corpus.split(b"\n")

@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from functools import cache
+from importlib import resources
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -42,7 +43,7 @@ class Note(NamedTuple):
 
 def render(name: str, figures: Sequence[Figures]) -> bytes:
     """The page about the output `name`."""
-    style = _environment().loader.get_source(_environment(), "style.css")[0]  # type: ignore[union-attr]
+    style = resources.files(__package__).joinpath("templates/style.css").read_text()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     text = _environment().get_template("report.html").render(
         name=name,

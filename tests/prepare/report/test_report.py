@@ -63,8 +63,8 @@ def test_the_figures_are_those_of_index_and_status(everything: Path, capsys: pyt
             # several modalities have sources of one name: the tables of this one come first that know as many samples
             table = next(t for t in page.tables if number(t.get(name, {}).get("Records in", "0")) and matches(t, rows))
             assert number(table[name]["In the output"]) == len(mine)
-            figures = next(s for s in survey(LocalStorage(everything), modality).sources if s.name == name)  # type: ignore[arg-type]
-            assert figures.size == sum(row["bytes"] for row in mine)  # type: ignore[misc]
+            figures = next(s for s in survey(LocalStorage(everything), modality).sources if s.name == name)
+            assert figures.size == sum(row["bytes"] for row in mine)
             line = next(line for line in status.partition(f"{modality}:\n")[2].splitlines() if line.startswith(name))
             cells = re.split(r"\s{2,}", line)
             assert [cells[2], cells[3], cells[4], cells[5]] == [
@@ -104,7 +104,7 @@ def test_distributions_are_those_of_the_index(everything: Path, modality: Modali
         for name, distribution in source.measured.items():
             expected, _ = np.histogram(np.array(given[name], np.int64), distribution.scale.edges)
             assert (distribution.counts == expected).all(), (source.name, name)
-            assert distribution.total == sum(given[name])  # type: ignore[arg-type]
+            assert distribution.total == sum(given[name])
 
 
 def test_clips_outside_the_recommended_seconds(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_samples_are_what_the_index_says(everything: Path) -> None:
     for modality, stem in {"text": "corpus", **STEM}.items():
         rows = {row["key"]: row for row in world.index(everything, stem)}
         corpus = (everything / "text/production_corpus.txt").read_bytes()
-        for source in survey(LocalStorage(everything), modality).sources:  # type: ignore[arg-type]
+        for source in survey(LocalStorage(everything), modality).sources:
             assert len(source.samples) == samples.SAMPLES
             for shown in source.samples:
                 row = rows[shown.key]
