@@ -8,6 +8,11 @@ import msgspec
 Unit = Literal["bytes", "aligned", "row_groups", "members", "whole"]
 
 
+def storable(text: str) -> str:
+    """A text without what UTF-8 cannot hold, which is shown escaped: names of other encodings, halves of surrogates."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 class InputFile(msgspec.Struct, frozen=True):
     """A file of a source at its pinned revision.
 

@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from omni_ray.catalog import Modality, Source
 from omni_ray.errors import DataError, NotStored, StorageError
 from omni_ray.ledger import Output, Receipt
-from omni_ray.prepare.records import Bad, Cut, Member
+from omni_ray.prepare.records import Bad, Cut, Member, storable
 from omni_ray.storage import Slice, Storage
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -261,7 +261,9 @@ def sizes_and_hashes(table: pa.Table) -> tuple[npt.NDArray[np.uint32], npt.NDArr
 
 def encode_quarantine(bad: Iterable[Bad], path: str) -> bytes:
     lines = [
-        msgspec.json.encode({"file": path, "member": b.member, "row": b.row, "reason": b.reason, "error": b.error})
+        msgspec.json.encode(
+            {"file": path, "member": storable(b.member), "row": b.row, "reason": b.reason, "error": storable(b.error)}
+        )
         for b in bad
     ]
     return b"\n".join(lines) + b"\n"

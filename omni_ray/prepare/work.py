@@ -251,7 +251,7 @@ def _members_of(context: _Context) -> Sequence[Member]:
     return _read_members(context.storage.uri, stems, task.file.path.endswith("/"))
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=1)  # with the labels beside it, it may have a gigabyte
 def _read_members(uri: str, stems: tuple[str, ...], unique: bool) -> MemberTable:
     storage = open_storage(uri)
     parts = ((store.read_named(storage, stem, "members.parquet"), f"{storage.uri}/{stem}") for stem in stems)

@@ -13,7 +13,7 @@ from typing import IO, BinaryIO, cast
 from omni_ray.catalog import Source
 from omni_ray.prepare.readers.layout import Container, is_selected, refused_name
 from omni_ray.prepare.readers.streams import MIB, Damaged, Layer, Sequential, Stream, Window
-from omni_ray.prepare.records import Member
+from omni_ray.prepare.records import Member, storable
 
 # What Python's readers of archives raise on content that is not what it says.
 _TAR_DAMAGE = (tarfile.TarError, ValueError, OverflowError, IndexError, RecursionError)
@@ -115,17 +115,12 @@ def _end_problem(stream: Stream, at: int) -> str:
 def _tar_member(info: tarfile.TarInfo, source: Source) -> Member | None:
     if info.isdir():
         return None
-    name = _storable(info.name)
+    name = storable(info.name)
     refused = refused_name(source, name)
     if refused.startswith("unsafe_member") or is_selected(source, name):
         kind = "" if info.isreg() and not info.issparse() else "unsafe_member: no plain file (a link or a device)"
         return Member(name, info.offset_data, info.size, refused or kind)
     return None
-
-
-def _storable(name: str) -> str:
-    """A name without what UTF-8 cannot hold: names of other encodings are shown escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def zip_members(stream: Stream, source: Source) -> list[Member]:
@@ -138,7 +133,7 @@ def zip_members(stream: Stream, source: Source) -> list[Member]:
     for position, info in enumerate(infos):
         if info.is_dir():
             continue
-        name = _storable(info.filename)
+        name = storable(info.filename)
         refused = refused_name(source, name)
         if refused.startswith("unsafe_member") or is_selected(source, name):
             members.append(Member(name, position, min(info.file_size, _MAX_SIZE), refused or _refused_kind(info)))

@@ -4,7 +4,7 @@ import itertools
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -37,7 +37,8 @@ class Entries:
             self._chunks.append((len(data), self._codec.compress(data, asbytes=True)))
             parts.append(digests([entry.name for entry in chunk]))
         self._names = Names(parts)
-        self._lock = threading.Lock()
+        # Holds no `self`: that would be a cycle, and what is in one stays in memory until the collector runs.
+        self._unpack = partial(_unpack, self._codec, threading.Lock(), self._chunks)
         self._unpacked = lru_cache(HELD_CHUNKS)(self._unpack)
 
     def of(self, name: str) -> list[Entry]:
@@ -48,8 +49,9 @@ class Entries:
         """All rows in order, some at a time."""
         return (self._unpack(number) for number in range(len(self._chunks)))
 
-    def _unpack(self, number: int) -> list[Entry]:
-        size, packed = self._chunks[number]
-        with self._lock:  # a codec is used by one thread at a time
-            data = self._codec.decompress(packed, size, asbytes=True)
-        return [Entry(*row) for row in json.loads(data)]
+
+def _unpack(codec: pa.Codec, lock: threading.Lock, chunks: list[tuple[int, bytes]], number: int) -> list[Entry]:
+    size, packed = chunks[number]
+    with lock:  # a codec is used by one thread at a time
+        data = codec.decompress(packed, size, asbytes=True)
+    return [Entry(*row) for row in json.loads(data)]

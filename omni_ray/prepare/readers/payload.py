@@ -7,9 +7,11 @@ from omni_ray.catalog import Source, template_names
 from omni_ray.prepare.readers.ahead import Ahead
 from omni_ray.prepare.readers.shelf import Shelf
 from omni_ray.prepare.readers.streams import MAX_MEDIA_BYTES, MIB, Damaged
-from omni_ray.prepare.records import Bad, InputFile, Raw
+from omni_ray.prepare.records import Bad, InputFile, Raw, storable
 from omni_ray.prepare.sources import read_beside
 from omni_ray.prepare.transforms import fields
+
+MOST_NAME_BYTES, MOST_PATH_BYTES = 255, 1024  # no file system or store has a longer name or key
 
 
 class Fetched(Collection[Raw | Bad]):
@@ -93,10 +95,14 @@ class Payloads:
         return bytes(cell)
 
     def _read(self, raw: Raw, path: str) -> bytes:
+        if storable(path) != path:
+            raise Damaged("undecodable", f"{path}: a path that holds half of a character")
         pure = PurePosixPath(path.replace("\\", "/"))
         if pure.is_absolute() or ".." in pure.parts or "\0" in path or (pure.parts and pure.parts[0].endswith(":")):
             raise Damaged("unsafe_path", f"{path}: a path in a table leads below the table's own folder")
         try:
+            if len(str(pure).encode()) > MOST_PATH_BYTES or any(len(p.encode()) > MOST_NAME_BYTES for p in pure.parts):
+                raise KeyError(path)
             if self._inside:
                 table = PurePosixPath(raw.member.rpartition("~")[0] or raw.member)
                 return self._shelf.content(str(table.parent / pure))

@@ -101,39 +101,38 @@ class Shelf:
         speaker, _, rest = path.stem.partition("-")
         chapter = rest.rpartition("-")[0]
         label = str(path.parent / f"{speaker}-{chapter}.trans.txt")
-        described = self._entry(member, label, labels.transcripts, path.stem)
-        if isinstance(described, Bad):
-            yield described
-            return
-        value = {**described[1], "speaker": speaker, "chapter": chapter}
-        yield from self._media(member, [(described[0], value)])
+        more = {"speaker": speaker, "chapter": chapter}
+        yield from self._labelled(member, label, labels.transcripts, path.stem, more)
 
     def _of_metadata(self, position: int, member: Member) -> Iterator[Raw | Bad]:
         path = PurePosixPath(plain(member.name))
         if path.name == "metadata.csv":
             yield from self._orphans(member, labels.ljspeech, lambda entry: f"{path.parent}/wavs/{entry}")
             return
-        described = self._entry(member, str(path.parent.parent / "metadata.csv"), labels.ljspeech, path.stem)
-        if isinstance(described, Bad):
-            yield described
-        else:
-            yield from self._media(member, [described])
+        yield from self._labelled(member, str(path.parent.parent / "metadata.csv"), labels.ljspeech, path.stem, {})
 
-    def _entry(
-        self, member: Member, label: str, parse: labels.Parse, entry: str
-    ) -> tuple[int, Mapping[str, Any]] | Bad:
-        """What a file of labels says of one sound."""
+    def _labelled(
+        self, member: Member, label: str, parse: labels.Parse, entry: str, more: Mapping[str, str]
+    ) -> Iterator[Raw | Bad]:
+        """A record for each line that a file of labels has about one sound, with `more` columns."""
         try:
             found = self._labels(label, parse).of(entry)
         except KeyError:
-            return Bad(member.label, 0, "not_described", f"there is no {label}")
+            yield Bad(member.label, 0, "not_described", f"there is no {label}")
+            return
         except Damaged as damage:
-            return Bad(member.label, 0, damage.reason, f"{label}: {damage.words}")
+            yield Bad(member.label, 0, damage.reason, f"{label}: {damage.words}")
+            return
         if not found:
-            return Bad(member.label, 0, "not_described", f"{label} has no line for it")
-        if isinstance(found[0].value, str):
-            return Bad(member.label, 0, "undecodable", f"{label}: {found[0].value}")
-        return 0, found[0].value
+            yield Bad(member.label, 0, "not_described", f"{label} has no line for it")
+        described = []
+        for number, one in enumerate(found):
+            if isinstance(one.value, str):
+                yield Bad(member.label, number, "undecodable", f"{label}: {one.value}")
+            else:
+                described.append((number, {**one.value, **more}))
+        if described:
+            yield from self._media(member, described)
 
     def _orphans(self, member: Member, parse: labels.Parse, path_of: Callable[[str], str]) -> Iterator[Bad]:
         """Entries of a file of labels whose sound is not there; a label that is damaged is one bad record."""

@@ -4,11 +4,12 @@ import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO
 
 from omni_ray.catalog import Source
 from omni_ray.errors import DataError, SourceFailed
-from omni_ray.prepare.records import InputFile, Member
+from omni_ray.prepare.records import InputFile, Member, storable
 from omni_ray.prepare.sources.folders import tallied
 
 
@@ -61,11 +62,17 @@ def folder_members(source: Source, folder: str, after: str = "") -> Iterator[Mem
 
     root = source.base / folder
     for relative in _files(root):
-        shown = _shown(relative)
+        shown = storable(relative)
         if shown > after and is_selected(source, shown):
-            stat = os.stat(f"{root}/{relative}")  # noqa: PTH116 - there may be millions; a Path costs ten times that
             odd = "" if shown == relative else "unsafe_member: its name is not UTF-8; rename the file"
-            yield Member(shown, stat.st_mtime_ns, stat.st_size, odd or refused_name(source, shown))
+            try:
+                about = os.stat(f"{root}/{relative}")  # noqa: PTH116 - there may be millions; a Path costs ten times that
+            except FileNotFoundError:
+                yield Member(shown, 0, 0, "unsafe_member: a link that leads nowhere")
+                continue
+            if not S_ISREG(about.st_mode):
+                odd = "unsafe_member: no plain file (a pipe or a device)"
+            yield Member(shown, about.st_mtime_ns, about.st_size, odd or refused_name(source, shown))
 
 
 def open_member(source: Source, file: InputFile, member: Member) -> BinaryIO:
@@ -127,13 +134,8 @@ def _names(root: Path, folder: str) -> list[str]:
                 names.append(folder + entry.name)
             elif not entry.name.startswith(".") and not entry.is_symlink():
                 names.append(f"{folder}{entry.name}/")
-    names.sort(key=None if all(map(str.isascii, names)) else _shown)
+    names.sort(key=None if all(map(str.isascii, names)) else storable)
     return names
-
-
-def _shown(name: str) -> str:
-    """A name without what UTF-8 cannot hold."""
-    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
 
 
 def _matches(base: Path, url: str) -> list[str]:

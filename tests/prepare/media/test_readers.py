@@ -1,6 +1,7 @@
 """What each reader makes of each layout: what comes in, in which order, with which text, and what is quarantined."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_librispeech(tmp_path: Path, container: str) -> None:
 
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_ljspeech(tmp_path: Path, container: str) -> None:
-    metadata = 'LJ-1|Dr. A|Doctor A\nLJ-2|as written|\nLJ-9|gone|gone\nLJ-3|, "quotes"|, "quotes"\n'
+    metadata = 'LJ-1|Dr. A|Doctor A\nLJ-2|as written|\nLJ-9|gone|gone\nLJ-3|, "quotes"|, "quotes"\nLJ-1|again|again\n'
     url = world.place(
         tmp_path,
         container,
@@ -60,8 +61,11 @@ def test_ljspeech(tmp_path: Path, container: str) -> None:
             **{f"LJ/wavs/LJ-{n}.wav": clip(n) for n in (1, 2, 3, 4)},
         },
     )
-    rows = made(tmp_path, "audio", "tts", world.entry("lj", "audio", url, "ljspeech"))
-    assert [row["text"] for row in rows] == ["Doctor A", "as written", ', "quotes"']
+    entry = world.entry("lj", "audio", url, "ljspeech")
+    rows = made(tmp_path, "audio", "tts", entry)
+    assert [row["text"] for row in rows] == ["Doctor A", "as written", ', "quotes"'], (
+        "a clip that comes twice is taken once"
+    )
     assert sorted(world.quarantine(tmp_path / "out")) == [
         ("LJ/metadata.csv", 2, "missing_file"),
         ("LJ/wavs/LJ-4.wav", 0, "not_described"),
@@ -184,6 +188,37 @@ def test_a_table_of_paths(tmp_path: Path, container: str) -> None:
     assert [row["text"] for row in found] == ["first", "second"]
     reasons = [reason for _, _, reason in world.quarantine(tmp_path / "out")]
     assert reasons == ["missing_file", "unsafe_path", "missing_file"]
+
+
+@pytest.mark.parametrize("path", ["n" * 300 + ".png", "n/" * 600 + "1.png", "\\ud800.png"])
+def test_a_path_that_no_file_can_have_is_one_bad_record(tmp_path: Path, path: str) -> None:
+    lines = f'{{"file": "{path}", "words": "odd"}}\n{{"file": "1.png", "words": "first"}}\n'
+    world.files(tmp_path, {"t.jsonl": lines.encode(), "1.png": photo(1)})
+    more = '[source.fields]\nimage = "{file}"\ncaption = "{words}"'
+    found = made(tmp_path, "image", "annotations", world.entry("paths", "image", "t.jsonl", "table", more))
+    assert [row["text"] for row in found] == ["first"]
+    reason = "undecodable" if "ud800" in path else "missing_file"
+    assert [one[2] for one in world.quarantine(tmp_path / "out")] == [reason]
+
+
+def test_files_of_a_folder_that_are_none_are_bad_records(tmp_path: Path) -> None:
+    url = world.place(tmp_path, "folder", {"cat/1.png": photo(1)})
+    (tmp_path / "data/cat/2.png").symlink_to("nowhere.png")
+    os.mkfifo(tmp_path / "data/cat/3.png")
+    rows = made(tmp_path, "image", "annotations", world.entry("photos", "image", url, "imagefolder"))
+    assert [row["text"] for row in rows] == ["cat"]
+    assert world.quarantine(tmp_path / "out") == [
+        ("cat/2.png", 0, "unsafe_member"), ("cat/3.png", 0, "unsafe_member")
+    ]  # fmt: skip
+
+
+def test_a_name_that_utf_8_cannot_hold_is_told_escaped(tmp_path: Path) -> None:
+    lines = b'{"file": "\\ud800.wav", "words": "odd"}\n{"file": "1.wav", "words": "first"}\n'
+    url = world.place(tmp_path, "folder", {"list.jsonl": lines, "1.wav": clip(1)})
+    more = 'manifest = "list.jsonl"\npath = "{file}"\n[source.fields]\ntext = "{words}"'
+    rows = made(tmp_path, "audio", "asr", world.entry("odd", "audio", url, "files", more))
+    assert [row["text"] for row in rows] == ["first"]
+    assert world.quarantine(tmp_path / "out") == [("list.jsonl", 0, "missing_file")]
 
 
 @pytest.mark.parametrize("kind", ["bytes", "struct", "path"])
