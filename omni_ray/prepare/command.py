@@ -25,7 +25,7 @@ from omni_ray.prepare.asking import (
     what_is_asked,
 )
 from omni_ray.prepare.assemble import RunTasks
-from omni_ray.prepare.kinds import kind_of
+from omni_ray.prepare.kinds import Kind, kind_of
 from omni_ray.prepare.options import GB, Options, add_arguments, modalities_of, modality_choices, to_options
 from omni_ray.prepare.pipeline import Run, open_sources, states_of
 from omni_ray.prepare.progress import say, sized
@@ -112,8 +112,7 @@ def prepare_again(
         kind = kind_of(options.modality)
         ours = kind.output_keys(asked.sources)
         storage.sweep(kind.folder, only=[key for key in ours if key != unfinished], deep=False)
-        for source in asked.sources:
-            storage.sweep(f"{kind.folder}/{source.name}", only=[], deep=False)
+        _sweep_media(storage, kind, asked)
         store.write_struct(storage, store.request_key(options.modality), to_request(options, asked, storage))
         open_sources(states, checked, lease)
         before_work(states)
@@ -161,6 +160,7 @@ def _work(options: Options, storage: Storage, asked: Asked, run: Run) -> int:
         stack.callback(run.close)
         run_tasks = _tasks_runner(stack, options, lambda: _sight(storage, run))
         selection = run.complete(options.max_bytes, options.dedup == "exact", run_tasks)
+        _sweep_media(storage, kind_of(options.modality), asked)  # what a node left there that was lost at work
         failed = _failed(options, asked, run, selection)
         _write_outputs(options, storage, asked, run, selection, failed, run_tasks)
     _explain(options, selection)
@@ -170,6 +170,11 @@ def _work(options: Options, storage: Storage, asked: Asked, run: Run) -> int:
         reset.remove_superseded(state)
     _check_minimum(options, selection)
     return 0
+
+
+def _sweep_media(storage: Storage, kind: Kind, asked: Asked) -> None:
+    for source in asked.sources:
+        storage.sweep(f"{kind.folder}/{source.name}", only=[], deep=False)
 
 
 def _failed(options: Options, asked: Asked, run: Run, selection: Selection) -> dict[str, list[str]]:

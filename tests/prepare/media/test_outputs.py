@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import soundfile
 from PIL import Image
 
 from omni_ray import cli
+from omni_ray.prepare import command
 from tests.e2e.harness import products
 from tests.prepare import inprocess
 from tests.prepare.media import world
@@ -207,3 +209,15 @@ def test_lists_as_other_programs_read_them(tmp_path: Path) -> None:
         assert list((pd.read_json if form == "json" else pd.read_csv)(path)[field]) == texts
         found = datasets.load_dataset(form, data_files=path, split="train", cache_dir=str(tmp_path / "cache"))
         assert found[field][:] == texts
+
+
+def test_what_a_lost_node_left_half_written_is_gone_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+
+    def lose_a_node(work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
+        yield from inprocess.run_here(work, tasks)
+        world.files(out / "images/two", {".tmp-0123456789ab-many/0/x.jpg": b"half"})
+
+    monkeypatch.setattr(command, "_tasks_runner", lambda *_: lose_a_node)
+    assert world.prepare("image", out, world.small(tmp_path / "in", "image")) == 0
+    assert not list(out.rglob(".tmp-*"))

@@ -63,9 +63,10 @@ def test_ljspeech(tmp_path: Path, container: str) -> None:
     )
     entry = world.entry("lj", "audio", url, "ljspeech")
     rows = made(tmp_path, "audio", "tts", entry)
-    assert [row["text"] for row in rows] == ["Doctor A", "as written", ', "quotes"'], (
-        "a clip that comes twice is taken once"
-    )
+    assert [row["text"] for row in rows] == ["Doctor A", "as written", ', "quotes"']
+    assert world.prepare("audio", tmp_path / "all", world.catalog(tmp_path, entry), "--dedup", "none") == 0
+    texts = [row["text"] for row in world.index(tmp_path / "all", "tts")]
+    assert texts == ["Doctor A", "again", "as written", ', "quotes"'], "each line about a clip is a record"
     assert sorted(world.quarantine(tmp_path / "out")) == [
         ("LJ/metadata.csv", 2, "missing_file"),
         ("LJ/wavs/LJ-4.wav", 0, "not_described"),
