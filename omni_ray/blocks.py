@@ -23,7 +23,7 @@ import ray.data
 import ray.exceptions
 
 from omni_ray.errors import Refused, TasksLost
-from omni_ray.runtime import connected, without_gpus
+from omni_ray.runtime import NODE_LOST, connected, without_gpus
 from omni_ray.sight import Sight
 
 FLUSH_SECONDS = 0.5
@@ -40,13 +40,8 @@ GROUP_BLOCKS = 64
 GROUPS_PER_CPU = 2
 BACKGROUND = ("StreamingExecutor-", "iter_threaded")  # threads that Ray Data schedules and reads in
 END_SECONDS = 30.0  # for them to end; they stop between two steps
-LOST = (  # what Ray says where a node took something with it that Ray cannot bring back
-    ray.exceptions.NodeDiedError,
-    ray.exceptions.ObjectLostError,
-    ray.exceptions.OutOfMemoryError,
-    ray.exceptions.StreamingGeneratorReplayInconsistentError,
-    ray.exceptions.WorkerCrashedError,
-)
+# What Ray says where a node took something with it that Ray cannot bring back.
+LOST = (*NODE_LOST, ray.exceptions.StreamingGeneratorReplayInconsistentError)
 
 Work = Callable[[bytes], Iterator[bytes]]
 

@@ -16,6 +16,7 @@ import ray.util.metrics
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from omni_ray import watch
+from omni_ray.connection import lasting
 from omni_ray.errors import OmniRayError, Refused
 from omni_ray.jobs import in_submitted_job
 
@@ -39,7 +40,8 @@ SETTINGS = {  # of Ray in this process, where the user has not set them
 }
 OBJECT_STORE_BYTES = 256 << 20  # receipts and task descriptions only: payload never travels through it
 
-_lasting: list[ExitStack] = []  # the connection of each block of `one_connection` that we are in
+_outlives_us = True  # the cluster that we are connected to, also where somebody else connected this process
+_shown: dict[str, Any] = {}  # counters and gauges of this connection
 
 
 @contextmanager
@@ -57,31 +59,21 @@ def connected(address: str, workers: int | None) -> Iterator[int]:
     """
     with ExitStack() as ours:
         if not ray.is_initialized():
-            (_lasting[-1] if _lasting else ours).enter_context(_connection(address, workers))
+            lasting(ours).enter_context(_connection(address, workers))
         yield _cpus()
 
 
 @contextmanager
-def one_connection() -> Iterator[None]:
-    """What `connected` connects to inside this block stays connected until its end. A connection takes seconds; and of
-    a process that makes its third one, Ray 2.60 sends every counter twice."""
-    with ExitStack() as connection:
-        _lasting.append(connection)
-        try:
-            yield
-        finally:
-            _lasting.pop()
-
-
-@contextmanager
 def _connection(address: str, workers: int | None) -> Iterator[None]:
+    global _outlives_us
     with _keeping_sigterm():
-        _shown.outlives_us = _connect(address, workers)
+        _outlives_us = _connect(address, workers)
     try:
         with watch.watching(*_where()):
             yield
     finally:
-        _shown.forget()
+        _outlives_us = True
+        _shown.clear()
         with _keeping_sigterm():
             for pid in autoscalers():
                 with suppress(ProcessLookupError):
@@ -133,7 +125,7 @@ def _connect(address: str, workers: int | None) -> bool:
     if not sys.stdout.isatty():
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address.removeprefix("local")
+    named = {"auto": os.environ.get("RAY_ADDRESS", ""), "local": ""}.get(address, address)
     if named or (address == "auto" and watch.answers(_noted_cluster())):
         try:
             if named and not watch.answers(named):
@@ -169,7 +161,7 @@ def _cpus() -> int:
 
 def outlives_us() -> bool:
     """Whether the cluster was there before this command, so that it may have other machines."""
-    return _shown.outlives_us
+    return _outlives_us
 
 
 def ask_nodes(question: Callable[[str], str]) -> dict[str, str]:
@@ -226,34 +218,20 @@ def select_without_gpus(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def count(name: str, means: str, amount: float, **labels: str) -> None:
     """Add to a counter that Prometheus can read as `ray_<name>`, with Ray's own labels beside these; `name` ends in
     `_total`. Ray brings it there within 10 s, and what is left when the connection ends. docs/metrics.md lists all."""
-    if amount > 0 and (counter := _shown.made(ray.util.metrics.Counter, name, means, labels)) is not None:
+    if amount > 0 and (counter := _made(ray.util.metrics.Counter, name, means, labels)) is not None:
         counter.inc(amount, labels)
 
 
 def show(name: str, means: str, value: float, **labels: str) -> None:
     """Set a gauge, likewise. Ray lets go of one that is not set again within 20 s."""
-    if (gauge := _shown.made(ray.util.metrics.Gauge, name, means, labels)) is not None:
+    if (gauge := _made(ray.util.metrics.Gauge, name, means, labels)) is not None:
         gauge.set(value, labels)
 
 
-class _Shown:
-    """The counters and gauges of a connection. There are none on a cluster of our own: it ends with the command, so
-    nobody has a place to read them from."""
-
-    def __init__(self) -> None:
-        self.outlives_us = True  # also where somebody else connected this process
-        self._made: dict[str, Any] = {}
-
-    def made(self, kind: type, name: str, means: str, labels: Iterable[str]) -> Any | None:
-        if not self.outlives_us or not ray.is_initialized():
-            return None
-        if name not in self._made:
-            self._made[name] = kind(name, means, tuple(labels))
-        return self._made[name]
-
-    def forget(self) -> None:
-        self.outlives_us = True
-        self._made.clear()
-
-
-_shown = _Shown()
+def _made(kind: type, name: str, means: str, labels: Iterable[str]) -> Any | None:
+    """None on a cluster of our own: it ends with the command, so nobody has a place to read figures from."""
+    if not _outlives_us or not ray.is_initialized():
+        return None
+    if name not in _shown:
+        _shown[name] = kind(name, means, tuple(labels))
+    return _shown[name]

@@ -18,7 +18,7 @@ HEAD_SECONDS = 50.0  # for a head to come back, where it can; after 60 Ray ends 
 def answers(address: str) -> bool:
     """Whether something listens at HOST:PORT. Ray itself takes minutes to find that nothing does."""
     host, _, port = address.rpartition(":")
-    if not port.isdigit():
+    if "://" in address or not port.isdigit():
         return bool(address)  # a form that only Ray knows
     try:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()

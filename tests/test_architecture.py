@@ -18,7 +18,7 @@ DOORS = {
 LAYERS: list[set[str]] = [
     {"errors", "faults", "entry"},
     {"storage", "journal", "json_text", "config", "catalog", "schedule", "counting", "datafiles", "ledger", "lease"},
-    {"watch", "jobs", "runtime", "sight", "blocks"},
+    {"connection", "watch", "jobs", "runtime", "sight", "blocks"},
     {"prepare"},
     {"models"},
     {"train"},

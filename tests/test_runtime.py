@@ -84,13 +84,11 @@ def test_auto_joins_the_cluster_that_ray_start_began(folder: Path) -> None:
     assert joined(folder)[1] == 1, "a note that outlived its cluster is no cluster"
 
 
-def test_an_address_where_nothing_listens_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_an_address_where_nothing_listens_is_said_at_once(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    with (
-        pytest.raises(OmniRayError, match=f"127.0.0.1:{port}: nothing listens there"),
-        connected(f"127.0.0.1:{port}", 1),
-    ):
+    with pytest.raises(OmniRayError, match=f"{host}:{port}: nothing listens there"), connected(f"{host}:{port}", 1):
         pass
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
     with pytest.raises(OmniRayError, match="use --address local"), connected("auto", 1):
@@ -114,7 +112,8 @@ def test_one_connection_lasts_and_a_local_cluster_publishes_nothing() -> None:
     """Nobody can read what a cluster that ends with the command would show."""
     code = (
         "import ray, ray.util.metrics\n"
-        "from omni_ray.runtime import connected, count, one_connection, show\n"
+        "from omni_ray.connection import one_connection\n"
+        "from omni_ray.runtime import connected, count, show\n"
         "ray.util.metrics.Counter = ray.util.metrics.Gauge = None\n"
         "with one_connection():\n"
         "    for _ in range(2):\n"

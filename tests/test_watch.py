@@ -65,4 +65,4 @@ def test_what_listens_answers() -> None:
     with server:
         assert answers(address)
     assert not answers(address)
-    assert answers("ray://somewhere") and not answers("")
+    assert answers("ray://somewhere") and answers("ray://somewhere:10001") and not answers("")

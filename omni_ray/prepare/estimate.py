@@ -9,7 +9,7 @@ from omni_ray.prepare import readers, store
 from omni_ray.prepare.asking import Asked, Checked
 from omni_ray.prepare.budget import quotas
 from omni_ray.prepare.options import GB, Options
-from omni_ray.prepare.plan import SourcePlan, settings_differences
+from omni_ray.prepare.plan import SourcePlan, is_index, settings_differences
 from omni_ray.prepare.progress import sized
 from omni_ray.prepare.records import InputFile
 from omni_ray.prepare.state import SourceState
@@ -103,5 +103,5 @@ def _note(storage: Storage, options: Options, item: Checked) -> str:
     if item.old != item.new:
         return "files differ: --update needed"
     ledger = read_ledger(storage, store.SourceFolder(options.modality, item.source.name).ledger)
-    done = sum(1 for block in ledger.receipts if not block.startswith("index-") and ledger.done(block))
+    done = sum(1 for block in ledger.receipts if not is_index(block) and ledger.done(block))
     return f"{done} blocks done"

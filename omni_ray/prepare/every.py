@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from omni_ray.catalog import MODALITIES, Modality
+from omni_ray.connection import one_connection
 from omni_ray.errors import (
     BelowMinimum,
     Interrupted,
@@ -29,8 +30,6 @@ def each(modalities: Sequence[Modality], action: Callable[[Modality], int]) -> i
         UsageError: where nothing is to be done for any of them.
         OmniRayError: the gravest, after the messages of the others.
     """
-    from omni_ray.runtime import one_connection  # not at the top: wrong usage needs not wait for Ray's import
-
     failed: list[OmniRayError] = []
     idle: list[NothingNamed] = []
     code = 0

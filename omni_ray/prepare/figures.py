@@ -4,6 +4,7 @@ from collections import Counter
 
 from omni_ray.catalog import Modality
 from omni_ray.ledger import Receipt
+from omni_ray.prepare.plan import is_index
 
 _MEANS = {
     "blocks": "Blocks whose last segment was committed",
@@ -27,7 +28,7 @@ class Figures:
 
     def add(self, source: str, receipt: Receipt) -> None:
         """Count a receipt that the ledger has taken; one of an index holds no records, so it does not count."""
-        if receipt.block.startswith("index-"):
+        if is_index(receipt.block):
             return
         grown = self._grown
         grown["blocks", source, ""] += receipt.cursor is None

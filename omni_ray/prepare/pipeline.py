@@ -21,7 +21,7 @@ from omni_ray.prepare.asking import Asked, Checked
 from omni_ray.prepare.assemble import RunTasks
 from omni_ray.prepare.figures import Figures
 from omni_ray.prepare.kinds import kind_of
-from omni_ray.prepare.plan import DecodeTask, IndexTask, block_id, index_id, make_plan, next_tasks
+from omni_ray.prepare.plan import DecodeTask, IndexTask, block_id, index_id, is_index, make_plan, next_tasks
 from omni_ray.prepare.progress import Line, Progress, say
 from omni_ray.prepare.records import Cut
 from omni_ray.prepare.select import Selection, select
@@ -186,14 +186,14 @@ class Run:
         self._unwritten = 0
         receipt = report.what
         if state.ledger is not None and state.ledger.append(receipt):
-            ended = receipt.cursor is None and not receipt.block.startswith("index-")
+            ended = receipt.cursor is None and not is_index(receipt.block)
             progress.update(report.source, int(ended), receipt.samples, receipt.bytes)
             self._figures.add(report.source, receipt)
             self._drop_superseded_index(state, receipt)
 
     def _drop_superseded_index(self, state: SourceState, receipt: Receipt) -> None:
         """Seek points grow with the file; only the newest segment's are ever read again."""
-        if receipt.block.startswith("index-") and receipt.segment:
+        if is_index(receipt.block) and receipt.segment:
             self._sync()
             before = state.committed.receipts[receipt.block][receipt.segment - 1]
             if store.SEEK_POINTS in before.outputs:

@@ -16,6 +16,8 @@ from omni_ray.prepare.records import Cut, Cuts, InputFile
 
 FORMAT_VERSION = 2  # of what a decoded block is; raised whenever the same input would give other bytes
 
+_INDEX = "index-"
+
 
 class SourcePlan(msgspec.Struct, frozen=True):
     """What can change a block's bytes, and the source's files at their pinned revisions, in canonical order."""
@@ -64,7 +66,12 @@ def file_id(path: str) -> str:
 
 def index_id(path: str) -> str:
     """The id under which the index pass of a file keeps its receipts."""
-    return f"index-{file_id(path)}"
+    return f"{_INDEX}{file_id(path)}"
+
+
+def is_index(block: str) -> bool:
+    """Whether an id is that of an index pass."""
+    return block.startswith(_INDEX)
 
 
 def block_id(path: str, cut: Cut) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from omni_ray.catalog import Modality, Source
 from omni_ray.ledger import Ledger, LedgerState, Output, Receipt, read_ledger
 from omni_ray.prepare import readers, store
-from omni_ray.prepare.plan import Place, SourcePlan, block_id, blocks_from, index_id, output_tag
+from omni_ray.prepare.plan import Place, SourcePlan, block_id, blocks_from, index_id, is_index, output_tag
 from omni_ray.prepare.records import Cut, Cuts, InputFile
 from omni_ray.prepare.samples import CommittedSamples
 from omni_ray.prepare.select import Samples
@@ -113,14 +113,12 @@ class SourceState:
     def decoded(self) -> Iterator[Receipt]:
         """Every decode receipt, before and after a gap."""
         for block, receipts in self.committed.receipts.items():
-            if not block.startswith("index-"):
+            if not is_index(block):
                 yield from receipts
 
     def count_blocks(self) -> tuple[int, int | None]:
         """Blocks done, and blocks in all (None where an index pass is still to come)."""
-        done = sum(
-            1 for block in self.committed.receipts if not block.startswith("index-") and self.committed.done(block)
-        )
+        done = sum(1 for block in self.committed.receipts if not is_index(block) and self.committed.done(block))
         total = 0
         for file in self.plan.files:
             cuts = self.cuts_of(file)

@@ -21,7 +21,7 @@ from omni_ray.ledger import Output, Receipt
 from omni_ray.prepare import combine, store
 from omni_ray.prepare.kinds import Kind, Product, kind_of
 from omni_ray.prepare.pieces import pieces_with_rows
-from omni_ray.prepare.plan import block_id, blocks_of, index_id
+from omni_ray.prepare.plan import block_id, blocks_of, index_id, is_index
 from omni_ray.prepare.records import Cut, InputFile
 from omni_ray.prepare.select import Selection
 from omni_ray.prepare.state import SourceState
@@ -123,7 +123,7 @@ def _source_problems(state: SourceState) -> Iterator[str]:
             previous = cut
             yield from _block_problems(state, file, cut)
     for block in state.committed.receipts:
-        if not block.startswith("index-") and block not in known:
+        if not is_index(block) and block not in known:
             yield f"{name}: block {block} has a receipt, but its source has no such block"
 
 

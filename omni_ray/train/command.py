@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omni_ray import faults
 from omni_ray.config import STAGES, StageConfig
+from omni_ray.connection import one_connection
 from omni_ray.entry import guarded
 from omni_ray.errors import UsageError
 from omni_ray.lease import Lease
@@ -59,7 +60,6 @@ def main(argv: Sequence[str], stage: str | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the parsed train command; the exit code."""
-    from omni_ray.runtime import one_connection
     from omni_ray.train.registry import room  # not at the top: importing torch takes seconds that --help can save
 
     stages = list(STAGES) if arguments.stage == "all" else [arguments.stage]
