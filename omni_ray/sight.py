@@ -5,6 +5,7 @@ stays, so that a node that joins later can look for it before its first task.
 """
 
 import functools
+import time
 import uuid
 from collections.abc import Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from omni_ray.storage import Storage, open_storage
 
 MARKS = ".omni_ray/shared"
 REMEDY = "give a folder that every node has at the same path, or an s3:// uri"
+ATTEMPTS = 3  # to read an output that fails, which may pass
 
 
 class Sight(msgspec.Struct, frozen=True):
@@ -33,7 +35,17 @@ class Sight(msgspec.Struct, frozen=True):
         Raises:
             Refused: naming what it does not see, and what to do.
         """
-        if missing := _missing(self):
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                missing = _missing(self)
+            except StorageError as error:
+                if attempt == ATTEMPTS:
+                    node = runtime.this_node()
+                    raise Refused(f"{self.out}: cannot be read on node {node} of the Ray cluster: {error}") from error
+                time.sleep(2**attempt)
+            else:
+                break
+        if missing:
             raise Refused(missing)
 
 
@@ -63,14 +75,12 @@ def look(storage: Storage, files: Sequence[str] = ()) -> Sight | None:
     return sight
 
 
-@functools.lru_cache(maxsize=8)  # once in each worker process
+@functools.lru_cache(maxsize=8)  # once in each worker process; a failure is not kept
 def _missing(sight: Sight) -> str:
+    """Raises StorageError."""
     node = runtime.this_node()
-    try:
-        if not open_storage(sight.out).exists(sight.mark):
-            return f"{sight.out}: not seen by node {node} of the Ray cluster, which would write there; {REMEDY}"
-    except StorageError as error:
-        return f"{sight.out}: cannot be read on node {node} of the Ray cluster: {error}"
+    if not open_storage(sight.out).exists(sight.mark):
+        return f"{sight.out}: not seen by node {node} of the Ray cluster, which would write there; {REMEDY}"
     for path in sight.files:
         if not Path(path).exists():
             return (
@@ -82,13 +92,15 @@ def _missing(sight: Sight) -> str:
 
 def _answer(sight: Sight, node: str) -> str:
     """Runs on a node: what it does not see, or "" and an answer where the mark lies."""
-    missing = _missing(sight)
-    if not missing:
-        try:
-            open_storage(sight.out).put(_answer_key(sight, node), b"")
-        except StorageError as error:
-            return f"{sight.out}: cannot be written on node {node} of the Ray cluster: {error}"
-    return missing
+    try:
+        sight.check()
+    except Refused as error:
+        return str(error)
+    try:
+        open_storage(sight.out).put(_answer_key(sight, node), b"")
+    except StorageError as error:
+        return f"{sight.out}: cannot be written on node {node} of the Ray cluster: {error}"
+    return ""
 
 
 def _answer_key(sight: Sight, node: str) -> str:

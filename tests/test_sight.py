@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from omni_ray import runtime, sight
-from omni_ray.errors import Refused
-from omni_ray.storage import LocalStorage
+from omni_ray.errors import Refused, StorageError
+from omni_ray.storage import LocalStorage, Storage, open_storage
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +47,27 @@ def test_a_cluster_of_our_own_is_not_asked(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(runtime, "outlives_us", lambda: False)
     assert sight.look(LocalStorage(tmp_path)) is None
     assert not any(tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize(("failures", "seen_after"), [(2, True), (3, False)])
+def test_an_output_that_fails_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, seen_after: bool
+) -> None:
+    seen = sight.look(LocalStorage(tmp_path))
+    assert seen is not None
+    left = [StorageError("503 Slow Down")] * failures
+
+    def opened(uri: str) -> Storage:
+        if left:
+            raise left.pop()
+        return open_storage(uri)
+
+    sight._missing.cache_clear()
+    monkeypatch.setattr(sight, "open_storage", opened)
+    monkeypatch.setattr(sight.time, "sleep", lambda seconds: None)
+    if seen_after:
+        seen.check()
+    else:
+        with pytest.raises(Refused, match=r"cannot be read on node abc \(10.0.0.7\) .*503"):
+            seen.check()
+    seen.check()
