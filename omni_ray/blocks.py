@@ -11,6 +11,7 @@ import logging
 import random
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,9 +94,11 @@ def _pass(
 ) -> Generator[bytes, None, ray.exceptions.RayError | None]:
     """Run all unfinished tasks once; what could not be had back is unfinished then, too."""
     rows = unfinished.rows(cpus)
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        run_group, batch_size=None, batch_format="pyarrow", num_cpus=1, max_retries=RETRIES, **_placed()
-    )
+    with warnings.catch_warnings():  # `max_retries` has no other way in (Ray 2.60), and users can do nothing about it
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            run_group, batch_size=None, batch_format="pyarrow", num_cpus=1, max_retries=RETRIES, **_placed()
+        )
     with _threads_ended():
         try:
             for table in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
@@ -106,8 +109,9 @@ def _pass(
 
 
 def _placed() -> dict[str, Any]:
-    """GPUs are for training: where there are nodes without, blocks are done there and wait for such a node if all of
-    them are lost. Ray's fallback_strategy would go to a node with a GPU whenever the others are busy."""
+    """GPUs are for training: where there are nodes without, the blocks of a pass are done there, and wait for such a
+    node if all of them are lost meanwhile. Ray's fallback_strategy would go to a node with a GPU whenever the others
+    are busy."""
     selector = without_gpus()
     return {"label_selector": selector} if selector else {}
 

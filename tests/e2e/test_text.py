@@ -32,6 +32,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, catalog: Path) -> Path:
     out = tmp_path_factory.mktemp("prepared") / "out"
     done = harness.run(harness.prepare_text(out, catalog))
     assert done.code == 0, done.stderr
+    assert "Warning" not in done.stderr, "what a library tells developers is nothing to users"
     return out
 
 
