@@ -5,7 +5,6 @@ then the old production file stays. `combined.json` notes what the files were ma
 is not written again.
 """
 
-import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -75,7 +74,7 @@ def write_product(
     """Write one output file and its index; False where they already are what the selection says."""
     kind = kind_of(modality)
     states = product.of(states)
-    mark = selection_fingerprint(storage, kind, states, selection)
+    mark = selection_fingerprint(kind, states, selection, storage.uri)
     marks = {key: mark for key in (product.key, product.index_key) if key}
     if _unchanged(storage, modality, marks):
         return False
@@ -104,27 +103,24 @@ def write_product(
     return True
 
 
-def selection_fingerprint(storage: Storage, kind: Kind, states: Mapping[str, SourceState], selection: Selection) -> str:
-    """Changes whenever a byte of a product of these sources could."""
+def selection_fingerprint(kind: Kind, states: Mapping[str, SourceState], selection: Selection, out: str) -> str:
+    """Changes whenever a byte of a product of these sources could; `out` is what the output is called."""
     parts: list[object] = [kind.index_version]
     for name, state in states.items():
         source, cut = state.source, selection.cuts[name]
         made = [piece.receipt.outputs["rows.parquet"].sha256 for piece in pieces(state, cut)]
         duplicates = fingerprint([int(number) for number in cut.duplicates])
         parts.append(
-            [name, source.category, source.license, made, cut.position, duplicates, *kind.mark_of(storage, source)]
+            [name, source.category, source.license, made, cut.position, duplicates, *kind.mark_of(source, out)]
         )
     return fingerprint(parts)
 
 
 def is_current(
-    storage: Storage, product: Product, states: Mapping[str, SourceState], selection: Selection, made: Written
+    kind: Kind, product: Product, states: Mapping[str, SourceState], selection: Selection, made: Written
 ) -> bool:
     """Whether a product was made from this selection, whatever the output was called then."""
-    then = copy.copy(storage)
-    then.uri = made.out or storage.uri
-    modality = next(iter(states.values())).source.modality
-    return selection_fingerprint(then, kind_of(modality), product.of(states), selection) == made.selection
+    return selection_fingerprint(kind, product.of(states), selection, made.out) == made.selection
 
 
 def forget_dataset(storage: Storage, modality: Modality, source: Source) -> None:

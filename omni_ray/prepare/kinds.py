@@ -100,6 +100,7 @@ class Kind(ABC):
 
     folder: str  # below the output, where users find it
     schema: pa.Schema  # of the index
+    names_output = False  # whether paths in its lists begin with what the output is called
     index_version: int  # raised whenever the same samples would give another index or list
 
     @abstractmethod
@@ -139,8 +140,8 @@ class Kind(ABC):
         """Begin to write a product for these sources."""
 
     @abstractmethod
-    def check(self, storage: Storage, product: Product) -> Check:
-        """Compare a product with what it should be."""
+    def check(self, storage: Storage, product: Product, out: str) -> Check:
+        """Compare a product with what it should be, where the output was called `out` when it was made."""
 
     @abstractmethod
     def segment_problems(
@@ -148,7 +149,7 @@ class Kind(ABC):
     ) -> Iterator[str]:
         """What is wrong with the outputs of a segment, whose bytes are those of the receipt."""
 
-    def mark_of(self, storage: Storage, source: Source) -> list[object]:
+    def mark_of(self, source: Source, out: str) -> list[object]:
         """What of a source, beyond its samples, category and licence, can change a byte of the products."""
         return []
 

@@ -49,8 +49,8 @@ class MediaKind(Kind):
     def transform(self, source: Source) -> AudioTransform | ImageTransform: ...
 
     @abstractmethod
-    def form(self, storage: Storage, product: Product) -> Form:
-        """How a product is written."""
+    def form(self, product: Product, out: str) -> Form:
+        """How a product of an output that is called `out` is written."""
 
     @abstractmethod
     def file_problem(self, data: bytes, row: Mapping[str, Any], source: Source) -> str:
@@ -91,10 +91,10 @@ class MediaKind(Kind):
         selection: Selection,
         run_tasks: RunTasks,
     ) -> Body:
-        return ListBody(storage, product.key, self.form(storage, product))
+        return ListBody(storage, product.key, self.form(product, storage.uri))
 
-    def check(self, storage: Storage, product: Product) -> Check:
-        return ListCheck(storage, product.key, self.form(storage, product))
+    def check(self, storage: Storage, product: Product, out: str) -> Check:
+        return ListCheck(storage, product.key, self.form(product, out))
 
     def segment_problems(
         self, storage: Storage, source: Source, receipt: Receipt, data: Mapping[str, bytes]
@@ -120,6 +120,7 @@ class MediaKind(Kind):
 
 class AudioKind(MediaKind):
     folder = "audio"
+    names_output = True
     schema = pa.schema([*_COMMON, ("seconds", pa.float64())])
 
     def transform(self, source: Source) -> AudioTransform:
@@ -135,12 +136,12 @@ class AudioKind(MediaKind):
         asr, tts = Product(f"audio/{source.name}_asr.csv"), Product(f"audio/{source.name}_tts.csv")
         return [asr, tts] if source.speech else [asr]
 
-    def mark_of(self, storage: Storage, source: Source) -> list[object]:
-        return [source.speech, storage.uri]
+    def mark_of(self, source: Source, out: str) -> list[object]:
+        return [source.speech, out]
 
-    def form(self, storage: Storage, product: Product) -> Form:
+    def form(self, product: Product, out: str) -> Form:
         columns = ("text", "wav") if product.key.endswith("_tts.csv") else ("wav", "text")
-        return Csv(columns, storage.uri)
+        return Csv(columns, out)
 
     def file_problem(self, data: bytes, row: Mapping[str, Any], source: Source) -> str:
         try:
@@ -165,7 +166,7 @@ class ImageKind(MediaKind):
     def dataset_products(self, source: Source) -> Sequence[Product]:
         return [Product(f"images/{source.name}_annotations.json")]
 
-    def form(self, storage: Storage, product: Product) -> Form:
+    def form(self, product: Product, out: str) -> Form:
         return Annotations(self.folder)
 
     def file_problem(self, data: bytes, row: Mapping[str, Any], source: Source) -> str:

@@ -51,7 +51,7 @@ class TextKind(Kind):
     ) -> Body:
         return TextBody(storage, product.key, mark, states, selection, run_tasks)
 
-    def check(self, storage: Storage, product: Product) -> Check:
+    def check(self, storage: Storage, product: Product, out: str) -> Check:
         return TextCheck(storage, product.key)
 
     def segment_problems(

@@ -26,7 +26,7 @@ from omni_ray.prepare.records import Cut, InputFile
 from omni_ray.prepare.select import Selection
 from omni_ray.prepare.state import SourceState
 from omni_ray.prepare.status import asked_of, current_selection, load_request, load_states
-from omni_ray.storage import Storage
+from omni_ray.storage import Storage, open_storage
 
 MOST_PROBLEMS = 100  # shown of one output; the count says how many there are
 
@@ -57,11 +57,11 @@ def verify(storage: Storage, modality: Modality) -> Proof:
     kind, combined = kind_of(modality), combine.read_combined(storage, modality)
     if kind.products()[0].key in combined.outputs:
         for product in kind.products():
-            problems += _product_problems(storage, kind, product, states, selection, combined)
+            problems += product_problems(storage, kind, product, states, selection, combined)
     for name, state in states.items():
         for product in kind.dataset_products(state.source):
             if product.key in combined.outputs:
-                problems += _product_problems(storage, kind, product, {name: state}, selection, combined)
+                problems += product_problems(storage, kind, product, {name: state}, selection, combined)
     if not combined.outputs:
         problems.append(f"{storage.uri}: nothing was combined yet; run prepare again without stopping it")
     return Proof(states, selection, problems)
@@ -188,7 +188,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _product_problems(
+def product_problems(
     storage: Storage,
     kind: Kind,
     product: Product,
@@ -198,19 +198,22 @@ def _product_problems(
 ) -> Iterator[str]:
     """Whether a product and its index are the selection's."""
     states = product.of(states)
-    mark = combine.selection_fingerprint(storage, kind, states, selection)
     for key in filter(None, (product.key, product.index_key)):
+        made = combined.outputs.get(key)
         if not storage.exists(key):
             yield f"{key} is missing; run prepare again"
             return
-        if key not in combined.outputs or combined.outputs[key].selection != mark:
+        if made is None or not combine.is_current(kind, product, states, selection, made):
             yield f"{key} was made from other samples than are committed now; run prepare again"
             return
+    out = combined.outputs[product.key].out
+    if kind.names_output and open_storage(out).location != storage.location:
+        yield f"{product.key} names its files below {out}, but this output is {storage.uri}; run prepare again"
     with ExitStack() as stack:
         actual = None
         if product.index_key:
             actual = _IndexCursor(pq.ParquetFile(stack.enter_context(storage.open(product.index_key))))
-        check = kind.check(storage, product)
+        check = kind.check(storage, product, out)
         offset = 0
         for name, state in states.items():
             for piece, stored in pieces_with_rows(state, selection.cuts[name]):

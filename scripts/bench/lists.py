@@ -193,7 +193,7 @@ def prove(modality: Modality, out: str, entries: int) -> None:
     state, selection = committed(modality, out)
     kind, made = kind_of(modality), read_combined(state.storage, modality)
     for product in kind.products():
-        problems = verify._product_problems(state.storage, kind, product, {"simulated": state}, selection, made)
+        problems = verify.product_problems(state.storage, kind, product, {"simulated": state}, selection, made)
         if problem := next(iter(problems), None):
             sys.exit(problem)
 

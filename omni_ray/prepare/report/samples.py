@@ -24,7 +24,7 @@ from omni_ray.prepare.index_file import record_keys
 from omni_ray.prepare.records import Unusable
 from omni_ray.prepare.transforms.image import on_white
 from omni_ray.prepare.transforms.image_decode import decode
-from omni_ray.storage import Slice, Storage
+from omni_ray.storage import Storage
 
 SAMPLES = 12  # of a source
 EXCERPT_CHARS = 320
@@ -118,8 +118,7 @@ def _rows(storage: Storage, places: Sequence[Place]) -> Iterator[tuple[Place, pa
 
 
 def _content(storage: Storage, row: dict[str, Any]) -> bytes:
-    (data,) = storage.read_ahead([Slice(row["path"].partition("#")[0], row["offset"], row["bytes"])])
-    return data
+    return storage.read(row["path"].partition("#")[0], row["offset"], row["bytes"])
 
 
 def _with_media(shown: Shown, row: dict[str, Any], data: bytes) -> Shown:

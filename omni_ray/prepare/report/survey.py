@@ -203,5 +203,5 @@ def _files(
         if stat is None:
             yield File(product.key, 0, "missing")
             continue
-        current = combine.is_current(storage, product, of, selection, made[product.key])
+        current = combine.is_current(kind, product, of, selection, made[product.key])
         yield File(product.key, stat.size, "current" if current else "outdated")

@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ import soundfile
 from PIL import Image
 
 from omni_ray import cli
-from omni_ray.prepare import command
 from tests.e2e.harness import products
 from tests.prepare import inprocess
 from tests.prepare.media import world
@@ -146,6 +145,24 @@ def test_verify_names_a_file(tmp_path: Path, layout: str, what: str, capsys: pyt
     assert inprocess.omni("verify", out) == 0
 
 
+def test_verify_of_an_output_that_is_called_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lists of clips begin with what the output was called; the same folder by another name is the same."""
+    catalog = world.small(tmp_path / "in", "audio")
+    monkeypatch.chdir(tmp_path)
+    assert world.prepare("audio", Path("out"), catalog) == 0
+    assert inprocess.omni("verify", tmp_path / "out") == 0
+    assert inprocess.omni("verify", "./out") == 0
+    (tmp_path / "out").rename(tmp_path / "moved")
+    capsys.readouterr()
+    assert inprocess.omni("verify", "moved") == 1
+    said = "names its files below out, but this output is moved; run prepare again"
+    assert capsys.readouterr().out.count(said) == 2
+    assert world.prepare("audio", Path("moved"), catalog) == 0
+    assert inprocess.omni("verify", "moved") == 0
+
+
 def test_all_modalities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`all` brings what the catalog has; status, verify and retry look at all of it."""
     text = inprocess.write(tmp_path / "in", "a").read_text()
@@ -214,10 +231,10 @@ def test_lists_as_other_programs_read_them(tmp_path: Path) -> None:
 def test_what_a_lost_node_left_half_written_is_gone_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
 
-    def lose_a_node(work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
+    def lose_a_node(work: inprocess.Work, tasks: inprocess.Tasks) -> Iterator[bytes]:
         yield from inprocess.run_here(work, tasks)
         world.files(out / "images/two", {".tmp-0123456789ab-many/0/x.jpg": b"half"})
 
-    monkeypatch.setattr(command, "_tasks_runner", lambda *_: lose_a_node)
+    inprocess.without_ray(monkeypatch, lose_a_node)
     assert world.prepare("image", out, world.small(tmp_path / "in", "image")) == 0
     assert not list(out.rglob(".tmp-*"))
