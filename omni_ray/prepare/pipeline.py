@@ -88,7 +88,7 @@ class Run:
 
     def complete(self, max_bytes: int, dedup: bool, run_tasks: RunTasks) -> Selection:
         """Decode until every source that can be read has its share; the selection that the outputs follow."""
-        begun = [receipt for state in self.states.values() for receipt in state.decoded()]
+        first = True
         while True:
             selection = self.selection(max_bytes, dedup)
             hungry = [self.states[name] for name in selection.needs_more if not self.states[name].failures]
@@ -97,11 +97,16 @@ class Run:
                 for state in self.states.values():
                     state.file_samples()
                 return selection
-            if begun:
-                blocks = len({(receipt.path, receipt.block) for receipt in begun if receipt.cursor is None})
-                say(f"going on: {blocks:,} blocks, {sum(one.samples for one in begun):,} samples are there already")
-                begun = []
+            if first:
+                self._say_what_is_there()
+            first = False
             self._round(tasks, selection, run_tasks)
+
+    def _say_what_is_there(self) -> None:
+        blocks = sum(state.count_blocks()[0] for state in self.states.values())
+        samples = sum(receipt.samples for state in self.states.values() for receipt in state.decoded())
+        if blocks or samples:
+            say(f"going on: {blocks:,} blocks, {samples:,} samples are there already")
 
     def selection(self, max_bytes: int, dedup: bool) -> Selection:
         samples = {name: state.samples() for name, state in self.states.items()}
@@ -156,7 +161,7 @@ class Run:
             synced = time.monotonic()
             sync_seconds = PRICED_SYNC_SECONDS if self.storage.packs else SYNC_SECONDS
             try:
-                for number, data in enumerate(filter(None, run_tasks(self._work, encoded)), 1):
+                for number, data in enumerate(run_tasks(self._work, encoded), 1):
                     self._take(msgspec.msgpack.decode(data, type=Report), progress)
                     if time.monotonic() - synced >= sync_seconds:
                         self._sync()

@@ -179,7 +179,7 @@ def in_turn(
     work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[bytes, int]], **_: object
 ) -> Iterator[bytes]:
     for task, _weight in tasks:
-        yield from work(task)
+        yield from filter(None, work(task))
 
 
 def prepare_here(catalog: str, out: str, run_blocks: Callable[..., Iterator[bytes]] = in_turn) -> None:

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from omni_ray.prepare import command, status
+from omni_ray.prepare import status
 from omni_ray.storage import LocalStorage
 from tests.prepare import inprocess
 from tests.prepare.media import world
@@ -34,7 +34,7 @@ def counted() -> dict[str, Any]:
 
 @pytest.mark.parametrize("modality", ["audio", "image"])
 def test_every_file(tmp_path: Path, counted: dict[str, Any], modality: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "_tasks_runner", lambda *_: inprocess.run_here)
+    inprocess.without_ray(monkeypatch)
     out = tmp_path / "out"
     arguments = ("--layout", "tar" if modality == "audio" else "files", "--dedup", "none")
     assert world.prepare(modality, out, DATA / f"shared_{modality}.toml", *arguments) == 0

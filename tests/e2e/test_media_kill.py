@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from omni_ray.prepare import command
 from tests.e2e import harness
 from tests.prepare import inprocess
 from tests.prepare.media import world
@@ -27,7 +26,7 @@ def test_killed_again_and_again(tmp_path: Path, modality: str, layout: str, monk
     catalog = world.small(tmp_path / "in", modality, SAMPLES, BLOCKS)
     out = tmp_path / "out"
     with monkeypatch.context() as patched:
-        patched.setattr(command, "_tasks_runner", lambda *_: inprocess.run_here)
+        inprocess.without_ray(patched)
         assert world.prepare(modality, out, catalog, "--layout", layout) == 0
     expected = harness.products(out)
     out.rename(tmp_path / "undisturbed")  # the lists name the output, so the other runs need its name

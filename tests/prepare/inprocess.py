@@ -9,9 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omni_ray import cli
 from omni_ray.prepare import command
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = """
@@ -26,13 +30,19 @@ block_bytes = 2048
 """
 
 
-def run_here(work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
+Work = Callable[[bytes], Iterator[bytes]]
+Tasks = Sequence[tuple[bytes, int]]
+
+
+def run_here(work: Work, tasks: Tasks) -> Iterator[bytes]:
+    """What the Ray Data door does: an empty result says that a task waits, and is not passed on."""
     for task, _ in tasks:
-        yield from work(task)
+        yield from filter(None, work(task))
 
 
-def without_ray() -> None:
-    command._tasks_runner = lambda stack, options, look: run_here
+def without_ray(patch: "pytest.MonkeyPatch", run_tasks: Callable[[Work, Tasks], Iterator[bytes]] = run_here) -> None:
+    """Commands run their tasks in this process, until `patch` is undone."""
+    patch.setattr(command, "_tasks_runner", lambda *_: run_tasks)
 
 
 def prepare(out: Path, catalog: Path, *arguments: str) -> int:
@@ -75,5 +85,5 @@ def write(folder: Path, *names: str, file: str = "catalog.toml") -> Path:
 
 
 if __name__ == "__main__":
-    without_ray()
+    command._tasks_runner = lambda *_: run_here
     sys.exit(cli.main())

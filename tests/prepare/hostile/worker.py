@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,13 +21,14 @@ from omni_ray.ledger import read_ledger
 from omni_ray.prepare import command, readers, verify
 from omni_ray.prepare.readers import index
 from omni_ray.storage import LocalStorage
+from tests.prepare import inprocess
 from tests.prepare.hostile import reading
 
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    command._tasks_runner = lambda stack, options, look: _run_here
+    command._tasks_runner = lambda *_: inprocess.run_here
     for line in sys.stdin:
         job = json.loads(line)
         _forget_peak()
@@ -36,11 +36,6 @@ def main() -> None:
         answer = {"prepare": _prepare, "read": reading.compare_readings}[job.pop("action")](**job)
         answer = {"peak_mb": _peak_mb()} | answer | {"seconds": time.monotonic() - began}
         print(json.dumps(answer), file=answers, flush=True)
-
-
-def _run_here(work: Callable[[bytes], Iterator[bytes]], tasks: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
-    for task, _ in tasks:
-        yield from work(task)
 
 
 def _prepare(

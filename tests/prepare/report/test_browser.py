@@ -11,7 +11,6 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from omni_ray import cli
-from omni_ray.prepare import command
 from tests.prepare import inprocess
 from tests.prepare.report import outputs
 
@@ -45,7 +44,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
     catalog = outputs.hostile(folder / "in")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "_tasks_runner", lambda *_: inprocess.run_here)
+        inprocess.without_ray(patch)
         assert cli.main(["prepare", "all", "--out", str(folder / "out"), "--catalog", str(catalog)]) == 0
     assert inprocess.omni("report", folder / "out") == 0
     return folder / "out/report.html"

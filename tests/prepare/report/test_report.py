@@ -15,7 +15,6 @@ from omni_ray import cli
 from omni_ray.catalog import MODALITIES, Modality
 from omni_ray.errors import NotStored
 from omni_ray.lease import Lease
-from omni_ray.prepare import command as prepare
 from omni_ray.prepare.report import command, samples
 from omni_ray.prepare.report.survey import survey
 from omni_ray.storage import LocalStorage
@@ -44,7 +43,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("everything")
     out = folder / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "_tasks_runner", lambda *_: inprocess.run_here)
+        inprocess.without_ray(patch)
         assert inprocess.prepare(out, inprocess.write(folder / "in", "one", "two"), "--max-gb", "0.000025") == 0
         assert world.prepare("audio", out, world.small(folder / "audio", "audio")) == 0
         assert world.prepare("image", out, world.small(folder / "image", "image"), "--layout", "tar") == 0
