@@ -38,7 +38,7 @@ class Node:
 
     def works_at(self, what: str) -> bool:
         """Whether a worker process is at a task, or is an actor, whose name begins so."""
-        return any(_title(child).startswith(f"ray::{what}") for child in _family(self.raylet))
+        return any(title(child).startswith(f"ray::{what}") for child in _family(self.raylet))
 
     @property
     def alive(self) -> bool:
@@ -56,17 +56,13 @@ class Cluster:
         self.dashboard = ""  # http://HOST:PORT, where the head has one
         self.metrics = ""  # what Prometheus reads from the head
 
-    def start_head(
-        self, *, cpus: int = 1, gpus: int = 0, labels: Mapping[str, str] | None = None, dashboard: bool = False
-    ) -> Node:
+    def start_head(self, *, cpus: int = 1, dashboard: bool = False) -> Node:
         client, port, metrics = free_ports(3)
         self.metrics = f"http://127.0.0.1:{metrics}/metrics"
         self.dashboard = f"http://127.0.0.1:{port}" if dashboard else ""
         arguments = ["--head", "--port=0", f"--ray-client-server-port={client}", f"--dashboard-port={port}"]
         arguments.append(f"--metrics-export-port={metrics}")
-        node = self._start(
-            [*arguments, f"--include-dashboard={'true' if dashboard else 'false'}"], cpus, gpus, labels, None
-        )
+        node = self._start([*arguments, f"--include-dashboard={'true' if dashboard else 'false'}"], cpus)
         self.address = (self.folder / node.name / "ray_current_cluster").read_text().strip()
         self.environment["RAY_ADDRESS"] = self.address
         return node
@@ -102,7 +98,7 @@ class Cluster:
     @contextmanager
     def slowed(self, node: Node) -> Iterator[None]:
         """What a node works at stands still meanwhile (SIGSTOP), while the node itself answers."""
-        with _stopped([child for child in _family(node.raylet) if _works(_title(child))]):
+        with _stopped([child for child in _family(node.raylet) if _works(title(child))]):
             yield
 
     def close(self) -> None:
@@ -111,7 +107,12 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _start(
-        self, arguments: Sequence[str], cpus: int, gpus: int, labels: Mapping[str, str] | None, hidden: Path | None
+        self,
+        arguments: Sequence[str],
+        cpus: int,
+        gpus: int = 0,
+        labels: Mapping[str, str] | None = None,
+        hidden: Path | None = None,
     ) -> Node:
         name = f"n{len(self.nodes)}"
         (agent,) = free_ports(1)
@@ -151,16 +152,14 @@ class Cluster:
 def cluster(
     *,
     cpus: int = 1,
-    gpus: int = 0,
-    labels: Mapping[str, str] | None = None,
     dashboard: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Cluster]:
-    """A head with these resources; others come by `add`. `environment` is for all nodes and all commands."""
+    """A head with so many CPUs; others come by `add`. `environment` is for all nodes and all commands."""
     folder = Path(tempfile.mkdtemp(prefix="rc-", dir="/tmp"))  # short: the path of a socket has at most 107 bytes
     made = Cluster(folder, environment or {})
     try:
-        made.start_head(cpus=cpus, gpus=gpus, labels=labels, dashboard=dashboard)
+        made.start_head(cpus=cpus, dashboard=dashboard)
         yield made
     finally:
         made.close()
@@ -221,7 +220,7 @@ def _living(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
     return [one for one in dict.fromkeys(processes) if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
 
-def _title(process: psutil.Process) -> str:
+def title(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline()).strip()
     except (psutil.NoSuchProcess, psutil.ZombieProcess):

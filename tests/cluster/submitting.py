@@ -58,7 +58,7 @@ class Office:
         at_work: list[psutil.Process] = []
 
         def pause() -> bool:
-            at_work.extend(one for one in raylet.children(recursive=True) if kind in _title(one))
+            at_work.extend(one for one in raylet.children(recursive=True) if kind in nodes.title(one))
             for process in at_work:
                 process.suspend()
             return bool(at_work)
@@ -124,13 +124,6 @@ def _answers(started: Office) -> bool:
         return started.jobs() == []
     except requests.RequestException:
         return False
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):
-        return ""
 
 
 def python(*arguments: str) -> list[str]:

@@ -19,7 +19,6 @@ from tests.e2e.sources import write_sources
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 INTERVAL = 3.0  # seconds in which Ray brings figures to the endpoint; a gauge is gone after two of them
 LABELS = ("modality", "source", "reason", "stage", "figure")  # ours; the others are Ray's
-KEYS = {"loss": "loss", "learning_rate": "lr", "grad_norm": "grad_norm"}  # of a gauge in a row of metrics.jsonl
 Figures = dict[tuple[str, ...], float]
 
 
@@ -49,12 +48,8 @@ def scrape(cluster: nodes.Cluster, prefix: str) -> Figures:
     for family in families:
         for sample in family.samples:
             if sample.name.startswith(f"ray_{prefix}"):
-                ours = [
-                    sample.labels[key]
-                    for key in ("modality", "source", "reason", "stage", "figure")
-                    if key in sample.labels
-                ]
-                figures[sample.name.removeprefix("ray_"), *(label for label in ours if label)] += sample.value
+                ours = [label for key in LABELS if (label := sample.labels.get(key))]
+                figures[sample.name.removeprefix("ray_"), *ours] += sample.value
     return figures
 
 
@@ -128,6 +123,9 @@ def test_training_shows_what_its_metrics_say(cluster: nodes.Cluster, out: Path) 
     assert {name: gauges[f"omni_ray_train_{name}", "text"] for name in last} == last
     assert gauges["omni_ray_train_validation", "text", "loss"] == checks[-1]["val_loss"]
     assert gauges["omni_ray_train_tokens_per_second", "text"] > 0
+    assert gauges["omni_ray_train_samples_per_second", "text"] > 0
+    assert 0 <= gauges["omni_ray_train_padding_ratio", "text"] < 1
+    assert 0 <= gauges["omni_ray_train_data_wait_ratio", "text"] < 1
     wait_for(
         cluster,
         "omni_ray_train",

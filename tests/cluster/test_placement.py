@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from omni_ray.runtime import TYPE
 from tests.cluster import nodes
 from tests.cluster.test_prepare import WORK, done_blocks, verified
 from tests.cluster.test_shared import LINES, command
@@ -18,21 +19,22 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[nodes.Cluster]:
-    """A head that does no work, a node with a CPU, and one with a CPU and a GPU."""
+    """A head that does no work, a node with a CPU, and two with a CPU and a GPU: one says which kind, one does not."""
     with nodes.cluster(cpus=0) as made:
         made.add()
         made.add(gpus=1)
+        made.add(gpus=1, labels={TYPE: "L4"})
         yield made
 
 
 def test_each_on_the_nodes_that_are_made_for_it(tmp_path: Path, cluster: nodes.Cluster) -> None:
-    cpu, gpu = cluster.workers
+    cpu, *gpus = cluster.workers
     (tmp_path / "talk.txt").write_text(inprocess.lines("talk", 20_000))
     (tmp_path / "catalog.toml").write_text(LINES)
     used = set()
 
     def watch() -> bool:
-        used.update(node.name for node in (cpu, gpu) if node.works_at(WORK))
+        used.update(node.name for node in (cpu, *gpus) if node.works_at(WORK))
         return False
 
     with harness.started(command(tmp_path / "one", tmp_path), **cluster.environment) as process:
@@ -42,7 +44,7 @@ def test_each_on_the_nodes_that_are_made_for_it(tmp_path: Path, cluster: nodes.C
     assert used == {cpu.name}
     small.write_corpus(tmp_path / "corpus.txt")
     with harness.started(train(tmp_path, "run"), **cluster.environment) as process:
-        assert harness.wait_until(process, lambda: watch() or gpu.works_at(WORKER))
+        assert harness.wait_until(process, lambda: watch() or any(gpu.works_at(WORKER) for gpu in gpus))
         assert not cpu.works_at(WORKER)
     assert used == {cpu.name}
     expected = verified(tmp_path / "one")
