@@ -27,7 +27,7 @@ from omni_ray.blocks import FLUSH_SECONDS, group_tasks
 from omni_ray.prepare.pipeline import ROUND_TASKS
 
 BLOCK_BYTES = 16 << 20
-NOTICE_SECONDS = 15.0  # until Ray takes a node that does not answer for lost (its health check: 5 times 3 s)
+NOTICE_SECONDS = 80.0  # until a node that does not answer is taken for lost (measured, tests/cluster/test_nodes.py)
 # Seconds that a real block takes: the deciles that `cluster.py --only costs` printed for text.
 DECILES = (0.26, 0.30, 0.32, 0.32, 0.36, 0.37, 0.39, 0.46, 0.47, 0.50, 0.55)
 
@@ -87,7 +87,7 @@ class Outcome(NamedTuple):
     messages: int
     rounds: int
     lost_nodes: int
-    redone: int  # blocks
+    redone: float  # blocks' worth of work
     cutting: float  # seconds
     ledger: float
     memory: float
@@ -122,8 +122,8 @@ class _Simulation:
         self._missing: dict[int, list[int]] = {}  # groups of a node that is gone, which nobody knows yet
         self._sizes: dict[int, list[int]] = {}
         self._free = self._busy = 0.0  # when the driver has time again; for how long it was busy
-        self._groups = self._messages = self._rounds = self._lost = self._redone = self._done = 0
-        self._cutting = 0.0
+        self._groups = self._messages = self._rounds = self._lost = self._done = 0
+        self._cutting = self._redone = 0.0
         for node in range(world.nodes):
             self._expect_loss(node, 0.0)
 
@@ -182,16 +182,16 @@ class _Simulation:
                 self._return(at, which)
         return until
 
-    def _counted(self) -> tuple[float, int, int, int]:
+    def _counted(self) -> tuple[float, int, int, float]:
         return self._busy, self._groups, self._messages, self._redone
 
-    def _count(self, before: tuple[float, int, int, int], rounds: int) -> None:
+    def _count(self, before: tuple[float, int, int, float], rounds: int) -> None:
         """Count what grew since `before` for so many rounds more."""
         grown = [now - then for now, then in zip(self._counted(), before, strict=True)]
         self._busy += grown[0] * rounds
         self._groups += int(grown[1]) * rounds
         self._messages += int(grown[2]) * rounds
-        self._redone += int(grown[3]) * rounds
+        self._redone += grown[3] * rounds
 
     def _round(self, now: float, size: int) -> float:
         """Give out one round of so many blocks; when its last block is done."""
@@ -271,7 +271,7 @@ class _Simulation:
         slots = range(node * self._world.cpus, (node + 1) * self._world.cpus)
         for slot in slots:
             if (lost := self._running.pop(slot, None)) is not None:
-                self._redone += int(lost.blocks * max(0.0, now - lost.began) / lost.seconds)
+                self._redone += lost.blocks * max(0.0, now - lost.began) / lost.seconds
                 self._missing[node].append(lost.blocks)
         gone = set(slots)
         self._idle = deque(slot for slot in self._idle if slot not in gone)
@@ -340,7 +340,9 @@ def main() -> int:
 def _row(name: str, found: Outcome) -> str:
     cutting = found.cutting / found.seconds
     shares = [f"{share:.0%}" for share in (cutting, found.driver, found.native, found.raylet, found.gcs)]
-    counts = [f"{count:,}" for count in (found.groups, found.messages, found.rounds, found.lost_nodes, found.redone)]
+    counts = [
+        f"{count:,}" for count in (found.groups, found.messages, found.rounds, found.lost_nodes, round(found.redone))
+    ]
     return f"| {' | '.join([name, f'{found.seconds / 3600:.2f}', f'{found.efficiency:.2f}', *shares, *counts])} |"
 
 
