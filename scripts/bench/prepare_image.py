@@ -23,12 +23,15 @@ import statistics
 import sys
 import tarfile
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import pyarrow.parquet as pq
 
 from scripts.bench import _measure
 from scripts.bench._nginx import serving
@@ -74,7 +77,9 @@ def main() -> int:
     parser.add_argument("--img2dataset", help="left out, with cv2, where it is not given; needs nginx")
     parser.add_argument("--threads", type=int, default=16, help="of each process of img2dataset")
     parser.add_argument(
-        "--log", type=Path, help="a file that keeps what was measured; the table is of all that is there"
+        "--log",
+        type=Path,
+        help="keeps what was measured; the table is of all rounds there with these systems and photos",
     )
     arguments = parser.parse_args()
     with ExitStack() as stack:
@@ -84,8 +89,7 @@ def main() -> int:
         if base:
             write_urls(folder, base)
         log = arguments.log or folder / "log"
-        measure(arguments, folder, parts, log)
-        report([Timed(*json.loads(line)) for line in log.read_text().splitlines()])
+        report(measure(arguments, folder, parts, log))
     return 0
 
 
@@ -110,8 +114,6 @@ def write_input(images: Path, folder: Path, photos: int) -> dict[str, int]:
 
 
 def read_photos(images: Path) -> Iterator[bytes]:
-    import pyarrow.parquet as pq
-
     for archive in sorted(images.glob("imagenet*.tar.gz")):
         with tarfile.open(archive) as members:
             for member in members:
@@ -131,8 +133,8 @@ def write_urls(folder: Path, base: str) -> None:
                 table.writerow([f"{base}/{path.relative_to(folder)}", f"a photo of {path.parent.name}"])
 
 
-def measure(arguments: argparse.Namespace, folder: Path, parts: dict[str, int], log: Path) -> None:
-    """Add `arguments.runs` rounds to the log."""
+def measure(arguments: argparse.Namespace, folder: Path, parts: dict[str, int], log: Path) -> list[Timed]:
+    """Add `arguments.runs` rounds to the log; what it asks for, of all rounds there that hold it."""
     there = log.read_text().splitlines() if log.exists() else []
     first = 1 + max((json.loads(line)[0] for line in there), default=0)
     known = [*OURS, *LOOPS, *THEIRS]
@@ -152,6 +154,11 @@ def measure(arguments: argparse.Namespace, folder: Path, parts: dict[str, int], 
                 with log.open("a") as stream:
                     stream.write(json.dumps(timed) + "\n")
                 print(f"round {number}: {name:18} {part:7} {done.seconds:6.2f} s", file=sys.stderr, flush=True)
+    asked = {(name, part, photos) for name in systems for part, photos in parts.items()}
+    timed = [Timed(*json.loads(line)) for line in log.read_text().splitlines()]
+    timed = [one for one in timed if (one.system, one.part, one.photos) in asked]
+    runs = Counter(one.round for one in timed)
+    return [one for one in timed if runs[one.round] == len(asked)]  # without a round that was broken off
 
 
 def command(name: str, folder: Path, part: str, photos: int, out: Path, arguments: argparse.Namespace) -> list[str]:
@@ -182,11 +189,14 @@ def remove(out: Path) -> None:
 
 def check(name: str, out: Path, photos: int) -> None:
     """Exit where a system did not write a picture for every photo."""
-    made = sum(1 for _ in out.rglob("*.jpg"))
-    for path in out.rglob("*.tar"):
-        with tarfile.open(path) as archive:
-            made += sum(member.name.endswith(".jpg") for member in archive)
-    if made != photos and not (name in OURS and made):  # ours are named by their content: repeated ones share a file
+    if name in OURS:  # rows, as pictures are named by their content: repeated ones share a file
+        made = pq.read_metadata(out / "images/production_annotations.index.parquet").num_rows
+    else:
+        made = sum(1 for _ in out.rglob("*.jpg"))
+        for path in out.rglob("*.tar"):
+            with tarfile.open(path) as archive:
+                made += sum(member.name.endswith(".jpg") for member in archive)
+    if made != photos:
         sys.exit(f"{name}: {made} pictures of {photos} photos")
 
 
