@@ -40,9 +40,10 @@ def run(argv: Sequence[str], **environment: str) -> Run:
     return Run(seconds, watch.peak, stdout)
 
 
-def prepare_text(catalog: Path, out: Path, *arguments: str) -> list[str]:
+def prepare(modality: str, catalog: Path, out: Path, *arguments: str) -> list[str]:
+    """The command, with two workers unless `arguments` say otherwise."""
     return [
-        sys.executable, "-m", "omni_ray.prepare", "text", "--catalog", str(catalog), "--out", str(out),
+        sys.executable, "-m", "omni_ray.prepare", modality, "--catalog", str(catalog), "--out", str(out),
         "--address", "local", "--workers", "2", *arguments,
     ]  # fmt: skip
 

@@ -113,7 +113,9 @@ def real(folder: Path, text: Path, gigabytes: float) -> None:
     for workers in ("1", "2"):
         seconds = [
             _measure.run(
-                _measure.prepare_text(folder / f"{part}.toml", folder / f"out-{part}-{workers}", "--workers", workers)
+                _measure.prepare(
+                    "text", folder / f"{part}.toml", folder / f"out-{part}-{workers}", "--workers", workers
+                )
             ).seconds
             for part in ("quarter", "all")
         ]

@@ -91,7 +91,7 @@ def read_back(path: Path, entries: int, folder: Path) -> int:
     catalog, again = folder / f"{path.stem}.toml", folder / f"again-{path.stem}"
     column = "caption" if path.suffix == ".json" else "text"
     catalog.write_text(READ_BACK.format(url=path, column=column))
-    done = _measure.run(_measure.prepare_text(catalog, again, "--dedup", "none"))
+    done = _measure.run(_measure.prepare("text", catalog, again, "--dedup", "none"))
     with (again / "text/production_corpus.txt").open("rb") as stream:
         found = sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(1 << 24), b""))
     if found != entries:

@@ -15,16 +15,11 @@ import csv
 import hashlib
 import io
 import itertools
-import json
 import multiprocessing
-import os
-import shutil
-import statistics
 import sys
 import tarfile
 import tempfile
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +34,7 @@ import soxr
 from omni_ray.catalog import load_catalog
 from omni_ray.prepare.records import MediaSample
 from omni_ray.prepare.transforms.audio import SAMPLE_RATE, AudioTransform
-from scripts.bench import _measure
+from scripts.bench import _measure, _rounds
 
 PROCESSES = 2
 TARGET = 0.9  # of the plain loop, steady
@@ -74,18 +69,6 @@ KINDS = {
 }
 
 
-class Timed(NamedTuple):
-    """One run of one system on one part of the clips."""
-
-    round: int
-    kind: str
-    system: str
-    part: str
-    audio_seconds: float
-    seconds: float
-    peak_bytes: int
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audio", type=Path, help=f"a folder with {', '.join(one.archive for one in KINDS.values())}")
@@ -94,7 +77,11 @@ def main() -> int:
     parser.add_argument(
         "--systems", nargs="+", choices=[*OURS, *LOOPS], default=[*OURS, "plain"], help="plain among them"
     )
-    parser.add_argument("--log", type=Path, help="keeps what was measured; the table is of all that is there")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        help="keeps what was measured; the table is of all rounds there with these systems and clips",
+    )
     parser.add_argument("--loop", choices=LOOPS, help=argparse.SUPPRESS)
     parser.add_argument("--catalog", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
@@ -105,46 +92,28 @@ def main() -> int:
     if not arguments.audio:
         parser.error("--audio is missing")
     with tempfile.TemporaryDirectory() as folder:
-        log = arguments.log or Path(folder) / "log"
-        measure(arguments, Path(folder), log)
-        report([Timed(*json.loads(line)) for line in log.read_text().splitlines()])
+        report(measure(arguments, Path(folder)))
     return 0
 
 
-def measure(arguments: argparse.Namespace, folder: Path, log: Path) -> None:
-    """Add `arguments.runs` rounds to the log."""
-    there = log.read_text().splitlines() if log.exists() else []
-    first = 1 + max((json.loads(line)[0] for line in there), default=0)
-    inputs = {}
-    for number, (kind, clips) in enumerate(KINDS.items()):
-        place = folder / str(number)
-        inputs[kind] = place, write_input(arguments.audio / clips.archive, place, clips.seconds * arguments.scale)
-    systems, out = arguments.systems, folder / "out"
-    for place, _ in inputs.values():
-        for system in systems:  # unmeasured: who comes first pays for what nobody has read yet
-            _measure.run(command(system, place / "quarter.toml", out))
-            remove(out)
-    for number in range(first, first + arguments.runs):
-        turn = number % len(systems)
-        for kind, (place, parts) in inputs.items():
-            for part, audio_seconds in parts.items():
-                made = set()
-                for system in systems[turn:] + systems[:turn]:
-                    done = _measure.run(command(system, place / f"{part}.toml", out))
-                    made.add(digest_of(out))
-                    remove(out)
-                    timed = Timed(number, kind, system, part, audio_seconds, done.seconds, done.peak_bytes)
-                    with log.open("a") as stream:
-                        stream.write(json.dumps(timed) + "\n")
-                    print(f"round {number}: {kind}: {system:16} {part:7} {done.seconds:6.2f} s", file=sys.stderr)
-                if len(made) > 1:
-                    sys.exit(f"{kind}: the systems do not write the same bytes")
+def measure(arguments: argparse.Namespace, folder: Path) -> list[_rounds.Timed]:
+    places = {kind: folder / str(number) for number, kind in enumerate(KINDS)}
+    inputs = {
+        kind: write_input(arguments.audio / KINDS[kind].archive, place, KINDS[kind].seconds * arguments.scale)
+        for kind, place in places.items()
+    }
+    out = folder / "out"
+    made: dict[tuple[str, str], str] = {}
 
+    def start(kind: str, system: str, part: str) -> _measure.Run:
+        done = _measure.run(command(system, places[kind] / f"{part}.toml", out))
+        digest = digest_of(out)
+        if made.setdefault((kind, part), digest) != digest:
+            sys.exit(f"{kind}: the systems do not write the same bytes")
+        return done
 
-def remove(out: Path) -> None:
-    """The disk is done with what was written and removed before the next run begins."""
-    shutil.rmtree(out)
-    os.sync()
+    log = arguments.log or folder / "log"
+    return _rounds.measure(arguments.systems, inputs, start, out, arguments.runs, log)
 
 
 def write_input(archive: Path, folder: Path, least: float) -> dict[str, float]:
@@ -182,10 +151,7 @@ def members(archive: Path) -> Iterator[bytes]:
 def command(system: str, catalog: Path, out: Path) -> list[str]:
     if system in LOOPS:
         return [sys.executable, __file__, "--loop", system, "--catalog", str(catalog), "--out", str(out)]
-    return [
-        sys.executable, "-m", "omni_ray.prepare", "audio", "--catalog", str(catalog), "--out", str(out),
-        "--address", "local", "--workers", str(PROCESSES), "--dedup", "none", "--layout", OURS[system],
-    ]  # fmt: skip
+    return _measure.prepare("audio", catalog, out, "--dedup", "none", "--layout", OURS[system])
 
 
 def digest_of(out: Path) -> str:
@@ -198,41 +164,24 @@ def digest_of(out: Path) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def report(timed: list[Timed]) -> None:
-    runs = Counter(one.round for one in timed)
-    timed = [one for one in timed if runs[one.round] == max(runs.values())]  # without a round that was broken off
+def report(timed: list[_rounds.Timed]) -> None:
     rounds = len({one.round for one in timed})
     print(f"{PROCESSES} processes, {rounds} rounds: median [smallest, largest], x real time")
     print("| clips | system | whole | steady | of the plain loop, whole | steady | peak MB of a process |")
     print("|---|---|---|---|---|---|---|")
     reached = []
-    for kind in dict.fromkeys(one.kind for one in timed):
-        here = [one for one in timed if one.kind == kind]
-        rates = {system: rates_of(here, system) for system in dict.fromkeys(one.system for one in here)}
-        for system, (whole, steady) in rates.items():
-            ratios = [median_ratio(*pair) for pair in zip(rates[system], rates["plain"], strict=True)]
-            peak = max(one.peak_bytes for one in here if one.system == system)
-            shown = " | ".join([_measure.spread(whole), _measure.spread(steady), *(f"{one:.2f}" for one in ratios)])
+    for kind in KINDS:
+        rates = _rounds.rates_of(timed, kind)
+        for system, own in rates.items():
+            ratios = [_rounds.median_ratio(*pair) for pair in zip(own, rates["plain"], strict=True)]
+            peak = _rounds.peak_of([one for one in timed if one.kind == kind], system)
+            shown = " | ".join([*map(_measure.spread, own), *(f"{one:.2f}" for one in ratios)])
             print(f"| {kind} | {system} | {shown} | {peak / 1e6:.0f} |")
             if system in OURS:
                 reached.append((f"prepare audio, {system} / plain loop, {kind}, steady", ratios[1], TARGET))
-    peak = max(one.peak_bytes for one in timed if one.system in OURS)
-    for name, ratio, target in [*reached, ("1.5 GB / the largest process of prepare audio", BOUND_BYTES / peak, 1.0)]:
+    largest = BOUND_BYTES / _rounds.peak_of(timed, *OURS)
+    for name, ratio, target in [*reached, ("1.5 GB / the largest process of prepare audio", largest, 1.0)]:
         _measure.ratio(name, ratio, target)
-
-
-def rates_of(timed: list[Timed], system: str) -> tuple[list[float], list[float]]:
-    """Seconds of audio per second of the clock, round by round: whole and steady."""
-    rounds = sorted({one.round for one in timed})
-    found = {(one.round, one.part): one for one in timed if one.system == system}
-    pairs = [(found[number, "quarter"], found[number, "all"]) for number in rounds]
-    whole = [every.audio_seconds / every.seconds for _, every in pairs]
-    steady = [(every.audio_seconds - some.audio_seconds) / (every.seconds - some.seconds) for some, every in pairs]
-    return whole, steady
-
-
-def median_ratio(ours: list[float], theirs: list[float]) -> float:
-    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 class Share(NamedTuple):

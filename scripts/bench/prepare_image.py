@@ -16,27 +16,24 @@ with an unmeasured run of every system, and systems take turns at going first.
 
 import argparse
 import csv
-import json
 import os
-import shutil
 import statistics
 import sys
 import tarfile
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import pyarrow.parquet as pq
 
-from scripts.bench import _measure
+from scripts.bench import _measure, _rounds
 from scripts.bench._nginx import serving
 from scripts.bench._photo_loops import LOOPS, PROCESSES, QUALITY, SIZE
 
+KIND = "photos"
 CLASSES = 40
 OURS = {"omni_ray, files": "files", "omni_ray, tars": "tar"}  # and their --layout
 THEIRS = {"img2dataset, files": "files", "img2dataset, tars": "webdataset"}  # and their --output_format
@@ -53,17 +50,6 @@ license = "MIT"
 [source.fields]
 caption = "a photo of {{class}}"
 """
-
-
-class Timed(NamedTuple):
-    """One run of one system on one part of the photos."""
-
-    round: int
-    system: str
-    part: str
-    photos: int
-    seconds: float
-    peak_bytes: int
 
 
 def main() -> int:
@@ -88,8 +74,17 @@ def main() -> int:
         base = stack.enter_context(serving(folder)) if arguments.img2dataset else ""
         if base:
             write_urls(folder, base)
+        known = [*OURS, *LOOPS, *THEIRS]
+        systems = arguments.systems or [name for name in known if base or name not in ("cv2", *THEIRS)]
+        out = folder / "out"
+
+        def start(_kind: str, name: str, part: str) -> _measure.Run:
+            done = _measure.run(command(name, folder, part, parts[part], out, arguments), **ENVIRONMENT)
+            check(name, out, parts[part])
+            return done
+
         log = arguments.log or folder / "log"
-        report(measure(arguments, folder, parts, log))
+        report(_rounds.measure(systems, {KIND: parts}, start, out, arguments.runs, log))
     return 0
 
 
@@ -133,41 +128,10 @@ def write_urls(folder: Path, base: str) -> None:
                 table.writerow([f"{base}/{path.relative_to(folder)}", f"a photo of {path.parent.name}"])
 
 
-def measure(arguments: argparse.Namespace, folder: Path, parts: dict[str, int], log: Path) -> list[Timed]:
-    """Add `arguments.runs` rounds to the log; what it asks for, of all rounds there that hold it."""
-    there = log.read_text().splitlines() if log.exists() else []
-    first = 1 + max((json.loads(line)[0] for line in there), default=0)
-    known = [*OURS, *LOOPS, *THEIRS]
-    systems = arguments.systems or [name for name in known if arguments.img2dataset or name not in ("cv2", *THEIRS)]
-    out = folder / "out"
-    for name in systems:  # unmeasured: who comes first pays for what nobody has read yet
-        _measure.run(command(name, folder, "quarter", parts["quarter"], out, arguments), **ENVIRONMENT)
-        remove(out)
-    for number in range(first, first + arguments.runs):
-        turn = number % len(systems)
-        for part, photos in parts.items():
-            for name in systems[turn:] + systems[:turn]:
-                done = _measure.run(command(name, folder, part, photos, out, arguments), **ENVIRONMENT)
-                check(name, out, photos)
-                remove(out)
-                timed = Timed(number, name, part, photos, done.seconds, done.peak_bytes)
-                with log.open("a") as stream:
-                    stream.write(json.dumps(timed) + "\n")
-                print(f"round {number}: {name:18} {part:7} {done.seconds:6.2f} s", file=sys.stderr, flush=True)
-    asked = {(name, part, photos) for name in systems for part, photos in parts.items()}
-    timed = [Timed(*json.loads(line)) for line in log.read_text().splitlines()]
-    timed = [one for one in timed if (one.system, one.part, one.photos) in asked]
-    runs = Counter(one.round for one in timed)
-    return [one for one in timed if runs[one.round] == len(asked)]  # without a round that was broken off
-
-
 def command(name: str, folder: Path, part: str, photos: int, out: Path, arguments: argparse.Namespace) -> list[str]:
     if name in OURS:
-        return [
-            sys.executable, "-m", "omni_ray.prepare", "image", "--catalog", str(folder / f"{part}.toml"),
-            "--out", str(out), "--address", "local", "--workers", str(PROCESSES), "--dedup", "none",
-            "--layout", OURS[name],
-        ]  # fmt: skip
+        catalog = folder / f"{part}.toml"
+        return _measure.prepare("image", catalog, out, "--dedup", "none", "--layout", OURS[name])
     if name in LOOPS:
         python = arguments.img2dataset if name == "cv2" else sys.executable
         return [python, str(Path(__file__).with_name("_photo_loops.py")), name, str(folder / part), str(out)]
@@ -179,12 +143,6 @@ def command(name: str, folder: Path, part: str, photos: int, out: Path, argument
         "--resize_mode=center_crop", "--upscale_interpolation=cubic", "--downscale_interpolation=area",
         f"--encode_quality={QUALITY}", "--extract_exif=False", "--compute_hash=None",
     ]  # fmt: skip
-
-
-def remove(out: Path) -> None:
-    """The disk is done with what was written and removed before the next run begins."""
-    shutil.rmtree(out)
-    os.sync()
 
 
 def check(name: str, out: Path, photos: int) -> None:
@@ -200,48 +158,30 @@ def check(name: str, out: Path, photos: int) -> None:
         sys.exit(f"{name}: {made} pictures of {photos} photos")
 
 
-def report(timed: list[Timed]) -> None:
-    systems = list(dict.fromkeys(one.system for one in timed))
-    seconds = {(one.round, one.system, one.part): one.seconds for one in timed}
-    rounds = sorted({one.round for one in timed})
-    photos = {one.part: one.photos for one in timed}
-    peaks = {name: max(one.peak_bytes for one in timed if one.system == name) for name in systems}
-    whole = {name: [photos["all"] / seconds[number, name, "all"] for number in rounds] for name in systems}
-    steady = {
-        name: [
-            (photos["all"] - photos["quarter"]) / (seconds[number, name, "all"] - seconds[number, name, "quarter"])
-            for number in rounds
-        ]
-        for name in systems
-    }
-    ours = [name for name in OURS if name in systems]
-    print(f"{photos['all']} photos, {len(rounds)} rounds, {PROCESSES} processes each: median [smallest, largest]")
+def report(timed: list[_rounds.Timed]) -> None:
+    rates = _rounds.rates_of(timed, KIND)
+    ours = [name for name in OURS if name in rates]
+    photos = max(one.amount for one in timed)
+    rounds = len({one.round for one in timed})
+    print(f"{photos} photos, {rounds} rounds, {PROCESSES} processes each: median [smallest, largest]")
     against = "".join(f" {name} / it, whole | steady |" for name in ours)
     print(f"| system | whole, photos/s | steady, photos/s | peak MB of a process |{against}")
     print("|---|---|---|---|" + "---|---|" * len(ours))
-    for name in systems:
-        ratios = "".join(
-            f" {median_ratio(whole[one], whole[name]):.2f} | {median_ratio(steady[one], steady[name]):.2f} |"
-            for one in ours
-        )
-        print(
-            f"| {name} | {_measure.spread(whole[name])} | {_measure.spread(steady[name])} | {peaks[name] / 1e6:.0f} |"
-            f"{ratios}"
-        )
+    for name, own in rates.items():
+        pairs = [pair for one in ours for pair in zip(rates[one], own, strict=True)]
+        cells = [*map(_measure.spread, own), f"{_rounds.peak_of(timed, name) / 1e6:.0f}"]
+        print(f"| {' | '.join([name, *cells, *(f'{_rounds.median_ratio(*pair):.2f}' for pair in pairs)])} |")
     for one in ours:
         for others, bounds in ((LOOPS, {"steady": 0.9}), (THEIRS, {"steady": 1.5, "whole": 1.0})):
+            rivals = [name for name in others if name in rates and name != "transform"]
             for what, bound in bounds.items():
-                rates = whole if what == "whole" else steady
-                rivals = [name for name in others if name in systems and name != "transform"]
+                found = {name: getattr(rates[name], what) for name in [one, *rivals]}
                 if rivals:
-                    fastest = max(rivals, key=lambda name: statistics.median(rates[name]))
-                    ratio = median_ratio(rates[one], rates[fastest])
+                    fastest = max(rivals, key=lambda name: statistics.median(found[name]))
+                    ratio = _rounds.median_ratio(found[one], found[fastest])
                     _measure.ratio(f"prepare images, {one} / {fastest}, {what}", ratio, bound)
-        _measure.ratio(f"{BOUND_BYTES / 1e9} GB / the largest process of {one}", BOUND_BYTES / peaks[one], 1.0)
-
-
-def median_ratio(ours: list[float], theirs: list[float]) -> float:
-    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+        bound = BOUND_BYTES / _rounds.peak_of(timed, one)
+        _measure.ratio(f"{BOUND_BYTES / 1e9} GB / the largest process of {one}", bound, 1.0)
 
 
 if __name__ == "__main__":

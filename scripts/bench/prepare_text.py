@@ -14,7 +14,6 @@ import hashlib
 import json
 import multiprocessing
 import shutil
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +24,7 @@ from omni_ray.catalog import Source, load_catalog
 from omni_ray.prepare.records import TextSample
 from omni_ray.prepare.transforms.text import TextTransform
 
+KIND = "lines"
 FILES = 8
 TARGETS = {"plain": (0.0, 0.9), "datatrove": (2.0, 2.0)}  # whole, steady
 CATALOG = """
@@ -60,56 +60,31 @@ def main() -> int:
 
 
 def compare(arguments: argparse.Namespace, folder: Path) -> None:
-    from scripts.bench import _measure  # needs psutil, which the environment of datatrove may lack
+    from scripts.bench import _measure, _rounds  # need psutil, which the environment of datatrove may lack
 
     sizes = write_input(arguments.text, folder, int(arguments.gb * 1e9))
     others = ["plain"] + ["datatrove"] * bool(arguments.datatrove)
     systems = ["omni_ray"] + others * (not arguments.alone)
-    seconds: dict[tuple[str, str], list[float]] = {(name, part): [] for name in systems for part in sizes}
-    peaks = dict.fromkeys(systems, 0)
-    for number in range(arguments.runs):
-        for part in sizes:
-            for name in systems:
-                out = folder / "out"
-                argv = [
-                    sys.executable,
-                    __file__,
-                    "--text",
-                    "-",
-                    "--role",
-                    name,
-                    "--catalog",
-                    str(folder / f"{part}.toml"),
-                ]
-                if name == "omni_ray":
-                    argv = _measure.prepare_text(folder / f"{part}.toml", out)
-                elif name == "datatrove":
-                    argv[0] = arguments.datatrove
-                done = _measure.run(argv if name == "omni_ray" else [*argv, "--out", str(out)])
-                seconds[name, part].append(done.seconds)
-                peaks[name] = max(peaks[name], done.peak_bytes)
-                shutil.rmtree(out)
-                print(f"round {number + 1}: {name:9} {part:7} {done.seconds:6.2f} s", file=sys.stderr, flush=True)
-    whole = {name: [sizes["all"] / 1e6 / s for s in seconds[name, "all"]] for name in systems}
-    steady = {
-        name: [
-            (sizes["all"] - sizes["quarter"]) / 1e6 / (full - part)
-            for full, part in zip(seconds[name, "all"], seconds[name, "quarter"], strict=True)
-        ]
-        for name in systems
-    }
+    out = folder / "out"
+
+    def start(_kind: str, name: str, part: str) -> _measure.Run:
+        catalog = folder / f"{part}.toml"
+        if name == "omni_ray":
+            return _measure.run(_measure.prepare("text", catalog, out))
+        python = arguments.datatrove if name == "datatrove" else sys.executable
+        role = ["--text", "-", "--role", name, "--catalog", str(catalog), "--out", str(out)]
+        return _measure.run([python, __file__, *role])
+
+    megabytes = {part: size / 1e6 for part, size in sizes.items()}
+    timed = _rounds.measure(systems, {KIND: megabytes}, start, out, arguments.runs, folder / "log")
+    rates = _rounds.rates_of(timed, KIND)
     print(f"{sizes['all'] / 1e9:.2f} GB of input, {arguments.runs} rounds: median [smallest, largest]")
     print("| system | whole, MB/s | steady, MB/s | omni_ray / it, whole | steady | peak MB of a process |")
     print("|---|---|---|---|---|---|")
-    for name in systems:
-        ratios = [
-            statistics.median(ours / theirs for ours, theirs in zip(rates["omni_ray"], rates[name], strict=True))
-            for rates in (whole, steady)
-        ]
-        print(
-            f"| {name} | {_measure.spread(whole[name])} | {_measure.spread(steady[name])} | {ratios[0]:.2f} | "
-            f"{ratios[1]:.2f} | {peaks[name] / 1e6:.0f} |"
-        )
+    for name, own in rates.items():
+        ratios = [_rounds.median_ratio(*pair) for pair in zip(rates["omni_ray"], own, strict=True)]
+        shown = " | ".join([*map(_measure.spread, own), *(f"{one:.2f}" for one in ratios)])
+        print(f"| {name} | {shown} | {_rounds.peak_of(timed, name) / 1e6:.0f} |")
         for what, ratio, target in zip(("whole", "steady"), ratios, TARGETS.get(name, ()), strict=False):
             if target:
                 _measure.ratio(f"prepare text / {name}, {what}", ratio, target)

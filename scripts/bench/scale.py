@@ -166,7 +166,7 @@ def restart(folder: Path, count: int) -> None:
         _measure.run([sys.executable, "-c", code])
         print(f"restart: {count:,} real blocks prepared in {time.perf_counter() - began:.0f} s", flush=True)
     seconds = [planning(out) for _ in range(5)]
-    again = [_measure.run(_measure.prepare_text(folder / "catalog.toml", out, "--min-gb", "0")) for _ in range(3)]
+    again = [_measure.run(_measure.prepare("text", folder / "catalog.toml", out, "--min-gb", "0")) for _ in range(3)]
     print(
         f"restart: {count:,} committed blocks: planning {_measure.spread(seconds)} s; the whole command, which finds "
         f"everything done, {_measure.spread([run.seconds for run in again])} s and "
