@@ -1,5 +1,7 @@
 """How every command begins and ends: errors become one message and an exit code, SIGTERM acts like Ctrl-C."""
 
+import atexit
+import gc
 import math
 import os
 import signal
@@ -11,6 +13,9 @@ from types import FrameType
 from typing import NamedTuple, NoReturn
 
 from omni_ray.errors import Interrupted, OmniRayError
+
+# Python ends by looking for garbage among all that was ever imported, for Ray half a second; nothing waits for that.
+atexit.register(gc.freeze)
 
 PATIENCE_SECONDS = 30.0  # for the clean-up after Ctrl-C; one that takes longer can be interrupted itself
 FAREWELL_SECONDS = 5.0
