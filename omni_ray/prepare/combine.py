@@ -49,7 +49,10 @@ class Combined(msgspec.Struct, frozen=True):
 
 
 def read_combined(storage: Storage, modality: Modality) -> Combined:
-    return store.read_struct(storage, store.combined_key(modality), Combined) or Combined({})
+    """Where it was not noted yet what the output was called, it is taken to be what it is called now."""
+    noted = store.read_struct(storage, store.combined_key(modality), Combined) or Combined({})
+    named = {key: msgspec.structs.replace(made, out=made.out or storage.uri) for key, made in noted.outputs.items()}
+    return Combined(named)
 
 
 def write_production(

@@ -163,6 +163,18 @@ def test_verify_of_an_output_that_is_called_otherwise(
     assert inprocess.omni("verify", "moved") == 0
 
 
+def test_verify_of_an_output_whose_name_was_not_noted(tmp_path: Path) -> None:
+    """As by versions that did not note it."""
+    out = tmp_path / "out"
+    assert world.prepare("audio", out, world.small(tmp_path / "in", "audio")) == 0
+    combined = out / ".omni_ray/audio/combined.json"
+    noted = json.loads(combined.read_text())
+    for made in noted["outputs"].values():
+        del made["out"]
+    combined.write_text(json.dumps(noted))
+    assert inprocess.omni("verify", out) == 0
+
+
 def test_all_modalities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`all` brings what the catalog has; status, verify and retry look at all of it."""
     text = inprocess.write(tmp_path / "in", "a").read_text()
