@@ -99,7 +99,7 @@ class Run:
                 return selection
             if first:
                 self._say_what_is_there()
-            first = False
+                first = False
             self._round(tasks, selection, run_tasks)
 
     def _say_what_is_there(self) -> None:
