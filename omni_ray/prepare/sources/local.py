@@ -1,5 +1,6 @@
 """Files and globs below the catalog's folder, or at absolute paths."""
 
+import errno
 import glob
 import os
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from omni_ray.catalog import Source
 from omni_ray.errors import DataError, SourceFailed
 from omni_ray.prepare.records import InputFile, Member, storable
 from omni_ray.prepare.sources.folders import tallied
+
+NOWHERE = (errno.ENOENT, errno.ELOOP)  # what a link leads to that leads to nothing, or to itself
 
 
 def expand_url(source: Source, url: str) -> list[InputFile]:
@@ -67,7 +70,9 @@ def folder_members(source: Source, folder: str, after: str = "") -> Iterator[Mem
             odd = "" if shown == relative else "unsafe_member: its name is not UTF-8; rename the file"
             try:
                 about = os.stat(f"{root}/{relative}")  # noqa: PTH116 - there may be millions; a Path costs ten times that
-            except FileNotFoundError:
+            except OSError as error:
+                if error.errno not in NOWHERE:
+                    raise
                 yield Member(shown, 0, 0, "unsafe_member: a link that leads nowhere")
                 continue
             if not S_ISREG(about.st_mode):
@@ -130,12 +135,21 @@ def _names(root: Path, folder: str) -> list[str]:
     names = []
     with os.scandir(root / folder) as entries:
         for entry in entries:
-            if not entry.is_dir():
+            if not _is_folder(entry):
                 names.append(folder + entry.name)
             elif not entry.name.startswith(".") and not entry.is_symlink():
                 names.append(f"{folder}{entry.name}/")
     names.sort(key=None if all(map(str.isascii, names)) else storable)
     return names
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno not in NOWHERE:
+            raise
+        return False
 
 
 def _matches(base: Path, url: str) -> list[str]:

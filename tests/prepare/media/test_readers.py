@@ -206,10 +206,12 @@ def test_files_of_a_folder_that_are_none_are_bad_records(tmp_path: Path) -> None
     url = world.place(tmp_path, "folder", {"cat/1.png": photo(1)})
     (tmp_path / "data/cat/2.png").symlink_to("nowhere.png")
     os.mkfifo(tmp_path / "data/cat/3.png")
+    (tmp_path / "data/cat/4.png").symlink_to("4.png")
     rows = made(tmp_path, "image", "annotations", world.entry("photos", "image", url, "imagefolder"))
     assert [row["text"] for row in rows] == ["cat"]
     assert world.quarantine(tmp_path / "out") == [
-        ("cat/2.png", 0, "unsafe_member"), ("cat/3.png", 0, "unsafe_member")
+        ("cat/2.png", 0, "unsafe_member"), ("cat/3.png", 0, "unsafe_member"),
+        ("cat/4.png", 0, "unsafe_member"),
     ]  # fmt: skip
 
 
