@@ -124,6 +124,7 @@ def test_prepare_is_stopped_and_goes_on(office: Office, tmp_path: Path) -> None:
     assert harness.products(out) == harness.products(office.home / "whole")
 
 
+@pytest.mark.long
 def test_train_is_stopped_and_goes_on(trained: Office) -> None:
     train = python("omni_ray.train", *SMOKE, "--set", "save_dir=runs/stopped")
     folder = trained.home / "runs/stopped"

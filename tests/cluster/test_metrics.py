@@ -100,6 +100,7 @@ def train(cluster: nodes.Cluster, out: Path, *arguments: str) -> list[str]:
     return [*command, "--address", cluster.address, "--storage", str(out.parent / "runs"), "--workers", "2", *arguments]
 
 
+@pytest.mark.long
 def test_training_shows_what_its_metrics_say(cluster: nodes.Cluster, out: Path) -> None:
     gauges: Figures = {}
     before = scrape(cluster, "omni_ray_train")
@@ -137,6 +138,7 @@ def test_training_shows_what_its_metrics_say(cluster: nodes.Cluster, out: Path) 
     )
 
 
+@pytest.mark.long
 def test_a_gauge_stays_between_two_reports(cluster: nodes.Cluster, out: Path) -> None:
     """A run that reports rarely shows its figures all the time, though Ray forgets a gauge after two intervals."""
     endless = ["--max-steps=1000000", "--set=print_freq=1000000", "--set=val_freq=1000000", "--set=save_dir=endless"]

@@ -14,7 +14,7 @@ from tests.e2e import harness
 from tests.prepare import inprocess
 from tests.train import small
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.ray]
 
 
 @pytest.fixture(scope="module")

@@ -83,6 +83,7 @@ def test_nodes_die_in_the_middle_of_work_and_others_join_late(
     assert verified(out) == undisturbed
 
 
+@pytest.mark.long
 def test_a_node_that_stands_still_does_not_stop_the_rest(
     tmp_path: Path, catalog: Path, undisturbed: dict[str, str], cluster: nodes.Cluster
 ) -> None:

@@ -11,7 +11,7 @@ from tests.cluster import nodes
 from tests.e2e import harness
 from tests.train import small
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.ray]
 WORKER = "RayTrainWorker"
 EVERY = 20  # steps between two checkpoints
 

@@ -152,6 +152,7 @@ def test_a_worker_killed_in_mid_epoch_leaves_the_undisturbed_run(tmp_path: Path,
     assert small.weights(killed, 60) == small.weights(whole, 60)
 
 
+@pytest.mark.long
 def test_workers_go_and_come_and_the_stream_stays(
     tmp_path: Path, ready: token_store.Ready, monkeypatch: pytest.MonkeyPatch
 ) -> None:
