@@ -66,6 +66,7 @@ READERS: dict[Modality, tuple[Reader, ...]] = {
 }
 _DEFAULT_TEXT: dict[Reader, str] = {"imagefolder": "{class}", "webdataset": "{txt}"}
 DEFAULT_BLOCK_BYTES = 16 << 20  # of input: about a second of text on one core
+TABLE_BLOCK_BYTES = 256 << 10  # of a table of sounds or pictures: where it holds paths, some thousand of them
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -112,6 +113,12 @@ class Source(BaseModel):
     media: MediaOptions = MediaOptions()  # of the run, not of the catalog
     base: Path = Field(default=Path(), exclude=True)
     defined_in: str = Field(default="", exclude=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_block_bytes(cls, entry: Any) -> Any:
+        of_media = isinstance(entry, dict) and entry.get("reader") == "table" and entry.get("modality") != "text"
+        return {"block_bytes": TABLE_BLOCK_BYTES, **entry} if of_media else entry
 
     @field_validator("url", mode="before")
     @classmethod

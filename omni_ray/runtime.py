@@ -37,6 +37,10 @@ SETTINGS = {  # of Ray in this process, where the user has not set them
     # asked more often than once a minute.
     "RAY_grpc_client_keepalive_time_ms": "60000",
     "RAY_grpc_client_keepalive_timeout_ms": "20000",
+    # A node that starts looks for its own object store before that listens, every other time; it would look again
+    # after a second, ten times.
+    "RAY_raylet_client_connect_timeout_milliseconds": "50",
+    "RAY_raylet_client_num_connect_attempts": "200",
 }
 OBJECT_STORE_BYTES = 256 << 20  # receipts and task descriptions only: payload never travels through it
 

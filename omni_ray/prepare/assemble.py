@@ -13,8 +13,6 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from omni_ray.catalog import Modality
 from omni_ray.errors import StorageError
@@ -205,7 +203,7 @@ def chosen_text(storage: Storage, stretch: Stretch) -> bytes:
     if stretch.rows is None:
         data = storage.read(text.key, text.offset + stretch.start, stretch.length)
     else:
-        table = pq.read_table(pa.BufferReader(store.read_output(storage, stretch.rows)), columns=["bytes"])
+        table = store.read_table(store.read_output(storage, stretch.rows), ["bytes"])
         sizes = table.column("bytes").to_numpy().astype(np.int64)
         mask = np.unpackbits(np.frombuffer(stretch.mask, np.uint8), count=len(sizes)).astype(np.bool_)
         whole = memoryview(storage.read(text.key, text.offset, text.size))

@@ -140,8 +140,8 @@ def _dry_run(options: Options, storage: Storage) -> int:
             synthetic.write_raw(open_storage(folder), options.modality, "raw")
         asked = what_is_asked(options, storage, raw)
         checked = check_sources(options.modality, asked.sources, storage)
-        print(estimate.plan_text(storage, options, asked, checked))
         states = states_of(storage, options.modality, checked)
+        print(estimate.plan_text(storage, options, asked, checked, states))
         lost = {
             item.source.name: [item.error]
             for item, state in zip(checked, states, strict=True)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import soundfile
 from PIL import Image
 
 from omni_ray.catalog import Source
 from omni_ray.errors import NotStored
 from omni_ray.ledger import Receipt
+from omni_ray.prepare import readers, store
 from omni_ray.prepare.assemble import RunTasks
 from omni_ray.prepare.index_file import constant, record_keys
 from omni_ray.prepare.kinds import Body, Check, Kind, Product, Segment
@@ -60,7 +60,8 @@ class MediaKind(Kind):
         return MediaSegment(source, self.transform(source), self.folder)
 
     def settings(self, source: Source) -> dict[str, Any]:
-        return {**source.settings(), "layout": source.media.layout, **self.transform(source).settings()}
+        written = {"layout": source.media.layout, **self.transform(source).settings()}
+        return {**source.settings(), "readers_version": readers.VERSION, **written}
 
     def owns(self, source: Source, name: str) -> bool:
         return OURS.fullmatch(name) is not None
@@ -99,7 +100,7 @@ class MediaKind(Kind):
     def segment_problems(
         self, storage: Storage, source: Source, receipt: Receipt, data: Mapping[str, bytes]
     ) -> Iterator[str]:
-        rows = pq.read_table(pa.BufferReader(data["rows.parquet"]))
+        rows = store.read_table(data["rows.parquet"])
         size = pc.sum(rows.column("bytes")).as_py() or 0
         if len(rows) != receipt.samples or size != receipt.bytes:
             yield f"{len(rows)} samples of {size} bytes, the receipt says {receipt.samples} of {receipt.bytes}"

@@ -87,7 +87,7 @@ class MediaSegment(Segment):
             self._refuse(raw, result)
         else:
             self.kept += 1
-            self.held_bytes += len(result.data)
+            self.held_bytes += len(result.data) + len(result.text)
             self._samples.append(result)
             values = (raw.member, raw.row, hashlib.sha256(result.data).digest(), group, category)
             for column, value in zip(self._columns.values(), values, strict=True):

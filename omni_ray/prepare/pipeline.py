@@ -21,6 +21,7 @@ from omni_ray.prepare.asking import Asked, Checked
 from omni_ray.prepare.assemble import RunTasks
 from omni_ray.prepare.figures import Figures
 from omni_ray.prepare.kinds import kind_of
+from omni_ray.prepare.outlook import Outlook
 from omni_ray.prepare.plan import DecodeTask, IndexTask, block_id, index_id, is_index, make_plan, next_tasks
 from omni_ray.prepare.progress import Line, Progress, say
 from omni_ray.prepare.records import Cut
@@ -54,10 +55,9 @@ def open_sources(states: Sequence[SourceState], checked: Sequence[Checked], leas
     A source that cannot be reached comes with its failure.
     """
     for state, (_, old, new, error) in zip(states, checked, strict=True):
-        ledger = state.open_ledger(lease.holder.run, lease.epoch)
+        state.open_ledger(lease.holder.run, lease.epoch)
         if old or new:
-            ledger.revoke(state.misfits(), "made from another revision or with other settings")
-            ledger.sync()
+            state.revoke(state.misfits(), "made from another revision or with other settings")
         if error:
             state.failures.append(error)
         elif new is not None and new != old:
@@ -77,6 +77,8 @@ class Run:
         self._shares = asked.shares()
         self._lease = lease
         self._unwritten = 0  # in a row
+        self._most_unwritten = UNWRITTEN_IN_A_ROW  # or all blocks of a round that has fewer
+        self._outlooks: dict[str, tuple[Outlook, int | None]] = {}  # of the sources of this round, with their quotas
         self._figures = Figures(modality)
         self._work = Work(
             out=storage.location,
@@ -156,6 +158,7 @@ class Run:
 
     def _round(self, tasks: Sequence[Task], selection: Selection, run_tasks: RunTasks) -> None:
         encoded = [(msgspec.msgpack.encode(task), _weight(task)) for task in tasks]
+        self._most_unwritten = min(UNWRITTEN_IN_A_ROW, len(tasks))
         progress = Progress([self._line(name, selection) for name in {task.source: None for task in tasks}])
         with progress.shown():
             synced = time.monotonic()
@@ -185,14 +188,17 @@ class Run:
             state.failures.append(report.what.error)
             self._figures.add_failure(report.source)
             self._unwritten += report.what.unwritten
-            if self._unwritten >= UNWRITTEN_IN_A_ROW:
+            if self._unwritten >= self._most_unwritten:
                 raise StorageError(f"{report.what.error} ({self._unwritten} blocks in a row could not be written)")
             return
         self._unwritten = 0
         receipt = report.what
         if state.ledger is not None and state.ledger.append(receipt):
-            ended = receipt.cursor is None and not is_index(receipt.block)
-            progress.update(report.source, int(ended), receipt.samples, receipt.bytes)
+            (outlook, quota), index = self._outlooks[report.source], is_index(receipt.block)
+            if not index:
+                outlook.add(receipt.bytes, receipt.read_bytes)
+            ended = receipt.cursor is None and not index
+            progress.update(report.source, int(ended), receipt.samples, receipt.bytes, outlook.goal(quota))
             self._figures.add(report.source, receipt)
             self._drop_superseded_index(state, receipt)
 
@@ -215,10 +221,10 @@ class Run:
     def _line(self, name: str, selection: Selection) -> Line:
         state, cut = self.states[name], selection.cuts[name]
         done, total = state.count_blocks()
-        receipts = list(state.decoded())
-        size = sum(receipt.bytes for receipt in receipts)
-        goal = state.input_bytes() if cut.quota is None else min(cut.quota, max(state.input_bytes(), size))
-        return Line(name, done, total, sum(receipt.samples for receipt in receipts), size, goal, size)
+        samples = sum(receipt.samples for receipt in state.decoded())
+        outlook = state.outlook()
+        self._outlooks[name] = outlook, cut.quota
+        return Line(name, done, total, samples, outlook.given, outlook.goal(cut.quota), outlook.given)
 
 
 def _weight(task: Task) -> int:

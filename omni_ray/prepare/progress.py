@@ -56,12 +56,13 @@ class Progress:
             finally:
                 self._live = None
 
-    def update(self, name: str, blocks: int, samples: int, size: int) -> None:
-        """Add what one receipt brought."""
+    def update(self, name: str, blocks: int, samples: int, size: int, goal_bytes: int) -> None:
+        """Add what one receipt brought, and what the source is expected to come to since."""
         line = self.lines[name]
         line.blocks += blocks
         line.samples += samples
         line.bytes += size
+        line.goal_bytes = goal_bytes
         now = time.monotonic()
         if self._began is None:  # what passed before the first receipt says nothing of the rate: Ray was starting
             self._began = now

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
-Unit = Literal["bytes", "aligned", "row_groups", "members", "whole"]
+Unit = Literal["bytes", "aligned", "row_groups", "rows", "members", "whole"]
 
 
 def storable(text: str) -> str:
@@ -32,6 +32,7 @@ class Cut(msgspec.Struct, frozen=True):
         bytes       cut blind: a record belongs to the slice in which its first byte lies
         aligned     both ends are record boundaries
         row_groups  Parquet row groups
+        rows        places of rows in a Parquet file: the number of the row group, in the low 40 bits that in the group
         members     positions in the archive's table of members
         whole       the stream from its start to its end, of `stop` bytes
     """
@@ -41,7 +42,7 @@ class Cut(msgspec.Struct, frozen=True):
     stop: int
     member: str = ""
     weight: int = 0  # input bytes, for balancing work; 0 where unknown
-    first_row: int = 0  # of a row_groups cut: number of the first row in the file
+    first_row: int = 0  # of a row_groups or rows cut: number of the first row in the file
 
 
 class Cuts(Protocol):
@@ -106,6 +107,12 @@ class Bad(NamedTuple):
     row: int
     reason: str
     error: str
+
+    @classmethod
+    def of(cls, member: str, row: int, told: str, about: str = "") -> "Bad":
+        """What is wrong as readers keep it, `reason: words`; `about` is the file that it was found in, if another."""
+        reason, _, words = told.partition(": ")
+        return cls(member, row, reason, f"{about}: {words}" if about else words)
 
 
 class RawBatch(NamedTuple):

@@ -70,9 +70,8 @@ def _revoke(state: SourceState, reason: str) -> bool:
     blocks = {receipt.block for receipt in state.decoded() if _has(receipt, reason)}
     if blocks and state.failures:
         return False
-    if blocks and state.ledger is not None:
-        state.ledger.revoke(blocks, _why(reason))
-        state.ledger.sync()
+    if blocks:
+        state.revoke(blocks, _why(reason))
         stop_here("planning")
     return True
 

@@ -1,10 +1,11 @@
 """One source of an output as it stands: its plan, what its ledger says, and the samples that are committed."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from omni_ray.catalog import Modality, Source
 from omni_ray.ledger import Ledger, LedgerState, Output, Receipt, read_ledger
 from omni_ray.prepare import readers, store
+from omni_ray.prepare.outlook import Outlook
 from omni_ray.prepare.plan import Place, SourcePlan, block_id, blocks_from, index_id, is_index, output_tag
 from omni_ray.prepare.records import Cut, Cuts, InputFile
 from omni_ray.prepare.samples import CommittedSamples
@@ -28,14 +29,27 @@ class SourceState:
         self.ledger: Ledger | None = None
         self.failures: list[str] = []
         self._state: LedgerState | None = None
+        self._trusting_files = trusting_files
+        self._look_anew()
+
+    def _look_anew(self) -> None:
+        """Forget what was concluded from receipts."""
         self._cuts: dict[str, list[Cut]] = {}
         self._prefix: list[Receipt] = []
         self._frontier = Place(0, 0)  # the first block that is not committed
-        self.committed_samples = CommittedSamples(storage, self.folder.samples, trusting_files)
+        self.committed_samples = CommittedSamples(self.storage, self.folder.samples, self._trusting_files)
 
-    def open_ledger(self, run: str, epoch: int) -> Ledger:
+    def open_ledger(self, run: str, epoch: int) -> None:
         self.ledger = Ledger(self.storage, self.folder.ledger, run, epoch, self.committed)
-        return self.ledger
+
+    def revoke(self, blocks: Collection[str], why: str) -> None:
+        """Make blocks undone, in the open ledger."""
+        if not blocks:
+            return
+        assert self.ledger is not None
+        self.ledger.revoke(blocks, why)
+        self.ledger.sync()
+        self._look_anew()
 
     @property
     def committed(self) -> LedgerState:
@@ -127,8 +141,18 @@ class SourceState:
             total += len(cuts)
         return done, total
 
-    def input_bytes(self) -> int:
-        return sum(file.size for file in self.plan.files)
+    def outlook(self) -> Outlook:
+        """What its blocks gave so far, and what is to be expected of the rest."""
+        misfits = set(self.misfits())  # before a run begins: it will read these again
+        receipts = (receipt for receipt in self.decoded() if receipt.block not in misfits)
+        files = ((file, self._indexed_bytes(file) if not misfits else None) for file in self.plan.files)
+        return Outlook.of(self.source, files, receipts, complete=not misfits and self.complete)
+
+    def _indexed_bytes(self, file: InputFile) -> int | None:
+        """Bytes of all blocks of a file that has its index; None for any other."""
+        if readers.plan_cuts(self.source, file) is not None or (cuts := self.cuts_of(file)) is None:
+            return None
+        return sum(cut.weight for cut in cuts)
 
     @property
     def _at_end(self) -> bool:

@@ -139,6 +139,6 @@ def _rates(states: dict[str, SourceState], selection: Selection, seconds: float)
             epoch = newest_epoch(state.storage)
             own = sum(receipt.bytes for receipt in receipts_of_epoch(state.storage, state.folder.ledger, epoch))
             rate = own / max(seconds, 1e-3)
-            left = max(min(cut.quota, state.input_bytes()) - cut.size, 0)
+            left = max(state.outlook().goal(cut.quota) - cut.size, 0)
             shown = f"about {duration(left / rate)} left" if rate else "time left not known yet"
             yield f"{name}: {sized(rate)}/s, {shown}"

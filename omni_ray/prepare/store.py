@@ -237,14 +237,24 @@ def read_rows(storage: Storage, receipts: Iterable[Receipt], columns: list[str] 
 
 def _read_parquet(data: bytes, where: str, columns: list[str] | None = None) -> pa.Table:
     with _naming(where):
-        return pq.read_table(pa.BufferReader(data), columns=columns)
+        return read_table(data, columns)
+
+
+def read_table(data: bytes, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet table, or these of its columns.
+
+    Without Arrow's threads: one of them that still holds `data` when Python ends takes the whole process with it
+    (SIGABRT in the place of the exit code; `pyarrow.parquet.read_table` did so in one of twenty processes).
+    """
+    table = pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False)
+    return table if columns is None else table.select(columns)
 
 
 @contextmanager
 def _naming(where: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, KeyError, OSError) as error:
         raise DataError(
             f"{where}: damaged: {error}; `omni-ray verify` lists what else is, and prepare with --reset --dataset NAME "
             "makes that dataset anew"

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from omni_ray.catalog import Source
 from omni_ray.ledger import Receipt
@@ -57,7 +56,7 @@ class TextKind(Kind):
     def segment_problems(
         self, storage: Storage, source: Source, receipt: Receipt, data: Mapping[str, bytes]
     ) -> Iterator[str]:
-        rows = pq.read_table(pa.BufferReader(data["rows.parquet"]))
+        rows = store.read_table(data["rows.parquet"])
         if len(rows) != receipt.samples or len(data["txt"]) != receipt.bytes:
             yield (
                 f"{len(rows)} samples of {len(data['txt'])} bytes, the receipt says {receipt.samples} of "

@@ -233,7 +233,7 @@ class _IndexCursor:
     """Rows of a Parquet file, as many at a time as asked for."""
 
     def __init__(self, file: pq.ParquetFile) -> None:
-        self._batches = file.iter_batches(batch_size=1 << 16)
+        self._batches = file.iter_batches(batch_size=1 << 16, use_threads=False)  # see `store.read_table`
         self._rest = file.schema_arrow.empty_table()
 
     def take(self, count: int) -> pa.Table | None:

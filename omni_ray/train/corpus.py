@@ -77,8 +77,10 @@ def blocks(corpus: Corpus) -> list[Block]:
         cuts = range(0, corpus.size, BLOCK_BYTES)
         return [Block(number, None, at, min(at + BLOCK_BYTES, corpus.size)) for number, at in enumerate(cuts)]
     with pq.ParquetFile(open_storage(corpus.root).open(_index_key(corpus.key))) as file:
-        groups = (file.read_row_group(number, columns=["offset"]) for number in range(corpus.row_groups))
-        starts = [group.column("offset")[0].as_py() for group in groups]
+        firsts = (
+            file.read_row_group(group, columns=["offset"], use_threads=False) for group in range(corpus.row_groups)
+        )
+        starts = [first.column("offset")[0].as_py() for first in firsts]
     ends = [*starts[1:], corpus.size]
     return [Block(number, number, start, end) for number, (start, end) in enumerate(zip(starts, ends, strict=True))]
 
@@ -92,7 +94,7 @@ def lines(corpus: Corpus, block: Block) -> Iterator[Line]:
         return
     data = storage.read(corpus.key, block.start, block.stop - block.start)
     with pq.ParquetFile(storage.open(_index_key(corpus.key))) as file:
-        table = file.read_row_group(block.row_group, columns=["group", "offset", "bytes"])
+        table = file.read_row_group(block.row_group, columns=["group", "offset", "bytes"], use_threads=False)
     groups, offsets, sizes = (table.column(name).to_pylist() for name in ("group", "offset", "bytes"))
     for group, offset, size in zip(groups, offsets, sizes, strict=True):
         start = offset - block.start

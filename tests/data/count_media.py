@@ -1,7 +1,8 @@
 """Count by hand what preparing `shared_audio.toml` and `shared_image.toml` must give: `python count_media.py [DATA]`.
 
 Written from the contract alone and shares nothing with omni_ray, so that agreement means something; it knows the files
-by name. Prints JSON: per source the records in, what each rule drops, and the texts that are kept, in order.
+by name. Prints JSON: per modality and source the records in, what each rule drops, and the texts that are kept, in
+order.
 """
 
 import csv
@@ -77,14 +78,18 @@ def rule_against_photo(data):
     )
 
 
+def count(records, rule):
+    ruled = [rule(content) for content, _ in records]
+    kept = [" ".join(text.split()) for (_, text), against in zip(records, ruled, strict=True) if not against]
+    dropped = Counter(against for against in ruled if against)
+    return {"rows_in": len(records), "dropped": dropped, "texts": kept}
+
+
 def main(data):
-    found = {}
-    for modality, sources, rule in (("audio", audio, rule_against_clip), ("images", image, rule_against_photo)):
-        for name, records in sources(data / modality):
-            ruled = [rule(content) for content, _ in records]
-            kept = [" ".join(text.split()) for (_, text), against in zip(records, ruled, strict=True) if not against]
-            dropped = Counter(against for against in ruled if against)
-            found[name] = {"rows_in": len(records), "dropped": dropped, "texts": kept}
+    found = {
+        "audio": {name: count(records, rule_against_clip) for name, records in audio(data / "audio")},
+        "image": {name: count(records, rule_against_photo) for name, records in image(data / "images")},
+    }
     print(json.dumps(found, indent=1))
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,9 +140,15 @@ def assert_still_prefix(before: dict[str, list[str]], after: dict[str, list[str]
 
 
 def products(out: Path) -> dict[str, str]:
-    """sha256 of everything that a user is promised: every file outside the working folder."""
-    return {
-        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and ".omni_ray" not in path.parts
-    }
+    """sha256 of everything that a user is promised: every file outside the working folder.
+
+    Workers of a killed run live on for a moment and clear away what they had begun, so whatever goes while it is being
+    looked at counts as not there. `Path.rglob` fails where a folder does.
+    """
+    found = {}
+    for folder, folders, names in os.walk(out):
+        folders[:] = [name for name in folders if name != ".omni_ray"]
+        for path in (Path(folder, name) for name in names):
+            with suppress(FileNotFoundError):
+                found[path.relative_to(out).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found

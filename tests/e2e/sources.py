@@ -7,6 +7,8 @@ import random
 import tarfile
 from pathlib import Path
 
+from tests.prepare.media import world
+
 
 def write_sources(folder: Path, seed: int = 0, size: int = 1_500_000, block_bytes: int = 12_000) -> Path:
     """A catalog with four sources of several layouts, with drops, quarantine and duplicates in them; its path."""
@@ -48,6 +50,33 @@ def write_sources(folder: Path, seed: int = 0, size: int = 1_500_000, block_byte
     return catalog
 
 
+def write_media(folder: Path, modality: str) -> tuple[Path, list[Path]]:
+    """A catalog of a source for every way in which sounds or pictures lie about, and for each but the one called
+    `open` what it cannot be read without."""
+    make, suffix, text = (world.clip, "wav", "text") if modality == "audio" else (world.photo, "png", "caption")
+    some = {f"{number}.{suffix}": make(number) for number in range(6)}
+    table = world.table_csv([["file", "words"], *([name, f"about {name}"] for name in some)])
+    for place in ("open", "one", "list", "beside", "closed/sub"):
+        world.files(folder, {f"{place}/{name}": data for name, data in some.items()})
+    world.files(folder, {**some, "list/list.csv": table, "table.csv": table, "beside.csv": table})
+    for name in PACKED:
+        world.pack(folder / name, some)
+    by_name = f"pattern = '(?P<name>.+)'\n[source.fields]\n{text} = \"{{name}}\""
+    by_list = f'manifest = "list.csv"\npath = "{{file}}"\n[source.fields]\n{text} = "{{words}}"'
+    by_row = f'[source.fields]\n{modality} = "PATH"\n{text} = "{{words}}"'
+    catalog = world.catalog(
+        folder,
+        *(world.entry(name.replace(".", "_"), modality, name, "files", by_name) for name in ("open", "one", *PACKED)),
+        world.entry("closed", modality, "closed", "files", by_name),
+        world.entry("list", modality, "list", "files", by_list),
+        world.entry("table", modality, "table.csv", "table", by_row.replace("PATH", "{file}")),
+        world.entry("beside", modality, "beside.csv", "table", by_row.replace("PATH", "beside/{file}")),
+    )
+    needed = [f"one/2.{suffix}", *PACKED, "closed/sub", "list/list.csv", "table.csv", f"beside/4.{suffix}"]
+    return catalog, [folder / path for path in needed]
+
+
+PACKED = ["packed.tar.gz", "packed.zip"]
 WORDS = [
     *("river", "stone", "light", "carry", "under", "seven", "window", "morning", "Überfluss", "naïve", "東京", "begin"),
     *("often", "sail", "copper", "answer", "quiet", "winter", "garden", "letter", "engine", "number", "bridge", "iron"),

@@ -3,149 +3,140 @@
 Nothing is lost, the message says what to do, and a later run ends as one that nobody disturbed.
 """
 
-import errno
 import os
 import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from tests import disks
 from tests.e2e import harness, sources
+from tests.prepare import inprocess
+from tests.prepare.media import world
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
-SIZE = 400_000  # bytes of each source
+SIZE = 400_000  # bytes of each source of text
+SAMPLES, BLOCKS = 320, 16  # of each source of sounds or pictures: so many files of a block that they are put together
+LISTS = {
+    "text": "text/production_corpus.txt", "audio": "audio/production_asr.csv",
+    "image": "images/production_annotations.json",
+}  # fmt: skip
+OUT = Path("out")  # relative, for lists of sounds name it
 
 
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sources.write_sources(tmp_path_factory.mktemp("sources"), size=SIZE)
+class World(NamedTuple):
+    """What is prepared into `out` of whatever folder a run is started in."""
+
+    modality: str
+    options: tuple[str, ...]
+    catalog: Path
+    undisturbed: dict[str, str]
+
+    @property
+    def argv(self) -> list[str]:
+        return harness.prepare(self.modality, OUT, self.catalog, *self.options)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, catalog: Path) -> dict[str, str]:
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    done = harness.run(harness.prepare_text(out, catalog))
+@pytest.fixture(scope="module", params=["text", pytest.param("image files", marks=pytest.mark.long), "audio tar"])
+def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
+    modality, _, layout = request.param.partition(" ")
+    options = ("--layout", layout) if layout else ()
+    folder = tmp_path_factory.mktemp("sources")
+    if modality == "text":
+        catalog = sources.write_sources(folder, size=SIZE)
+    else:
+        catalog = world.small(folder, modality, SAMPLES, BLOCKS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        inprocess.without_ray(patch)
+        assert world.prepare(modality, OUT, catalog, *options) == 0
+        return World(modality, options, catalog, harness.products(OUT))
+
+
+def assert_finishes(disk: Path, prepared: World, held: dict[str, list[str]]) -> None:
+    done = harness.run(prepared.argv, cwd=disk)
     assert done.code == 0, done.stderr
-    return harness.products(out)
-
-
-@contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """A file system of `size` bytes in memory."""
-    folder.mkdir()
-    options = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    mounted = subprocess.run(options, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def remount(folder: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
-
-
-def assert_finishes(out: Path, catalog: Path, undisturbed: dict[str, str], held: dict[str, list[str]]) -> None:
-    done = harness.run(harness.prepare_text(out, catalog))
-    assert done.code == 0, done.stderr
-    assert harness.products(out) == undisturbed
-    harness.assert_still_prefix(held, harness.receipts(out))
-    verified = harness.run(harness.command("omni_ray.cli", "verify", "--out", str(out)))
+    assert harness.products(disk / OUT) == prepared.undisturbed
+    harness.assert_still_prefix(held, harness.receipts(disk / OUT))
+    verified = harness.run(harness.command("omni_ray.cli", "verify", "--out", str(OUT)), cwd=disk)
     assert verified.code == 0, verified.stdout
-    assert not list(out.rglob(".tmp-*"))
+    assert not list(disk.rglob(".tmp-*"))
 
 
-def fill(disk: Path, leave: int) -> Path:
-    """Leave so many bytes of a disk free, or fewer, for others write to it meanwhile."""
-    ballast = disk / "ballast"
-    size = 0
-    with ballast.open("wb") as stream:
-        while (free := os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize) > leave:
-            step = min(1 << 20, free - leave)
-            try:
-                os.posix_fallocate(stream.fileno(), size, step)
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
-                break
-            size += step
-    return ballast
-
-
-@pytest.mark.parametrize("blocks", [1, 30])
-def test_disk_full_in_the_middle_of_a_run(
-    tmp_path: Path, catalog: Path, undisturbed: dict[str, str], blocks: int
-) -> None:
-    with small_disk(tmp_path / "disk", 64 << 20) as disk:
-        out = disk / "out"
-        with harness.started(harness.prepare_text(out, catalog)) as process:
-            assert harness.wait_until(process, harness.Condition(out, blocks))
-            ballast = fill(disk, 128 << 10)
+# of 32 blocks of sounds or pictures, and of 130 of text
+@pytest.mark.parametrize("blocks", [pytest.param(1, marks=pytest.mark.long), 12])
+def test_disk_full_in_the_middle_of_a_run(tmp_path: Path, prepared: World, blocks: int) -> None:
+    with disks.small_disk(tmp_path / "disk", 64 << 20) as disk:
+        with harness.started(prepared.argv, cwd=disk) as process:
+            assert harness.wait_until(process, harness.Condition(disk / OUT, blocks))
+            ballast = disks.fill(disk, 128 << 10)
             _, stderr = process.communicate(timeout=harness.PATIENCE)
         assert process.returncode in (1, 4), stderr
         assert "No space left on device" in stderr
         assert "run the same command again" in stderr or "the same command tries them again" in stderr
         assert "Traceback" not in stderr
-        assert not (out / "text/production_corpus.txt").exists()
-        held = harness.receipts(out)
-        again = harness.run(harness.prepare_text(out, catalog))
+        assert not (disk / OUT / LISTS[prepared.modality]).exists()
+        held = harness.receipts(disk / OUT)
+        again = harness.run(prepared.argv, cwd=disk)
         assert again.code == 1, again.stderr
         assert "are free; make room" in again.stderr or "No space left on device" in again.stderr
         ballast.unlink()
-        assert_finishes(out, catalog, undisturbed, held)
+        assert_finishes(disk, prepared, held)
 
 
-def test_output_becomes_read_only_in_the_middle_of_a_run(
-    tmp_path: Path, catalog: Path, undisturbed: dict[str, str]
-) -> None:
-    with small_disk(tmp_path / "disk", 64 << 20) as disk:
-        out = disk / "out"
-        with harness.started(harness.prepare_text(out, catalog)) as process:
-            assert harness.wait_until(process, harness.Condition(out, 3))
-            process_remount(disk)
+@pytest.mark.parametrize("prepared", ["text"], indirect=True)  # of sounds and pictures without Ray, file by file
+def test_output_becomes_read_only_in_the_middle_of_a_run(tmp_path: Path, prepared: World) -> None:
+    with disks.small_disk(tmp_path / "disk", 64 << 20) as disk:
+        with harness.started(prepared.argv, cwd=disk) as process:
+            assert harness.wait_until(process, harness.Condition(disk / OUT, 3))
+            disks.make_read_only(disk)
             _, stderr = process.communicate(timeout=harness.PATIENCE)
         assert process.returncode in (1, 4), stderr
         assert "Read-only file system" in stderr
         assert "Traceback" not in stderr
-        held = harness.receipts(out)
-        refused = harness.run(harness.prepare_text(out, catalog))
+        held = harness.receipts(disk / OUT)
+        refused = harness.run(prepared.argv, cwd=disk)
         assert refused.code == 1, refused.stderr
         assert "Read-only file system" in refused.stderr
         assert "Traceback" not in refused.stderr
-        remount(disk, "rw")
-        assert_finishes(out, catalog, undisturbed, held)
+        disks.remount(disk, "rw")
+        assert_finishes(disk, prepared, held)
 
 
-def process_remount(disk: Path) -> None:
-    """Make a disk read-only under a process that writes to it; the system refuses while a file is open for writing."""
-    for _ in range(10_000):
-        if subprocess.run(["mount", "-o", "remount,ro", str(disk)], capture_output=True).returncode == 0:
-            return
-    pytest.fail("a file was open for writing all the time")
-
-
-def test_a_source_file_that_may_not_be_read(tmp_path: Path) -> None:
-    catalog = sources.write_sources(tmp_path / "in", size=20_000)
-    locked = [tmp_path / "in/talk.jsonl", tmp_path / "in/lines.txt"]  # one is looked into beforehand, one is not
+def locked_of(folder: Path, modality: str) -> tuple[Path, list[Path]]:
+    """A catalog, and paths that are each needed by one of its sources, which nobody may read."""
+    if modality == "text":
+        catalog = sources.write_sources(folder, size=20_000)
+        locked = [folder / "talk.jsonl", folder / "lines.txt"]  # one is looked into beforehand, one is not
+    else:
+        catalog, locked = sources.write_media(folder, modality)
     for path in locked:
         path.chmod(0)
-    out = tmp_path / "out"
-    failed = harness.run([*bound_by_permissions(), *harness.prepare_text(out, catalog)])
+    return catalog, locked
+
+
+@pytest.mark.parametrize(
+    "modality", ["text", *(pytest.param(one, marks=pytest.mark.long) for one in ("audio", "image"))]
+)
+def test_a_source_that_may_not_be_read(tmp_path: Path, modality: str) -> None:
+    catalog, locked = locked_of(tmp_path / "in", modality)
+    argv = harness.prepare(modality, OUT, catalog, "--dedup", "none")
+    failed = harness.run([*bound_by_permissions(), *argv], cwd=tmp_path)
     assert failed.code == 4, failed.stderr
     for path in locked:
         assert f"{path.name}: Permission denied" in failed.stderr or f"'{path}'" in failed.stderr
     assert "Traceback" not in failed.stderr
-    assert not (out / "text/production_corpus.txt").exists()
+    assert harness.receipts(tmp_path / OUT)["speeches" if modality == "text" else "open"], "the others went on"
+    assert not (tmp_path / OUT / LISTS[modality]).exists()
     for path in locked:
-        path.chmod(0o644)
-    assert harness.run(harness.prepare_text(out, catalog)).code == 0
-    fresh = tmp_path / "fresh"
-    assert harness.run(harness.prepare_text(fresh, catalog)).code == 0
-    assert harness.products(out) == harness.products(fresh)
+        path.chmod(0o755)
+    done = harness.run(argv, cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    found = harness.products(tmp_path / OUT)
+    (tmp_path / OUT).rename(tmp_path / "mended")
+    assert harness.run(argv, cwd=tmp_path).code == 0
+    assert harness.products(tmp_path / OUT) == found
 
 
 def bound_by_permissions() -> list[str]:
@@ -157,7 +148,9 @@ def bound_by_permissions() -> list[str]:
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
 
-@pytest.mark.parametrize("change", ["grown", "cut", "replaced", "gone"])
+@pytest.mark.parametrize(
+    "change", ["replaced", *(pytest.param(one, marks=pytest.mark.long) for one in ("grown", "cut", "gone"))]
+)
 def test_a_source_that_changes_under_a_run(tmp_path: Path, change: str) -> None:
     catalog = sources.write_sources(tmp_path / "in", size=SIZE)
     path = tmp_path / "in/lines.txt"

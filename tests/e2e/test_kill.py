@@ -11,6 +11,7 @@ from tests.e2e import harness, sources
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 KILLS = 8
+WORKERS = [pytest.param(1, marks=pytest.mark.long), 2, pytest.param(4, marks=pytest.mark.long)]
 POINTS = ["planning", "indexing", "decoding@5", "committing@9", "ledger@2", "combining", "publishing"]
 
 
@@ -42,7 +43,7 @@ def seeded_moments(seed: int, total: int) -> Iterator[int]:
     yield from sorted(dice.sample(range(1, total), KILLS))
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", WORKERS)
 def test_killed_at_seeded_moments(
     tmp_path: Path, catalog: Path, undisturbed: tuple[dict[str, str], int], workers: int
 ) -> None:
@@ -66,7 +67,7 @@ def test_killed_at_seeded_moments(
     harness.assert_still_prefix(held, harness.receipts(out))
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", WORKERS)
 def test_stopped_at_each_point_of_the_crash_table(
     tmp_path: Path, catalog: Path, undisturbed: tuple[dict[str, str], int], workers: int
 ) -> None:

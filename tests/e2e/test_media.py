@@ -42,10 +42,11 @@ def test_every_file(tmp_path: Path, counted: dict[str, Any], modality: str, monk
     storage = LocalStorage(out)
     asked = status.asked_of(status.load_request(storage, modality), storage)  # type: ignore[arg-type]
     index = world.index(out, "asr" if modality == "audio" else "annotations")
-    assert {source.name for source in asked.sources} <= counted.keys()
+    sources = counted[modality]
+    assert {source.name for source in asked.sources} == {str(row["source"]) for row in index} == sources.keys()
     for name, state in status.load_states(storage, modality, asked).items():  # type: ignore[arg-type]
         receipts = state.prefix()
-        expected = counted[name]
+        expected = sources[name]
         dropped: Counter[str] = Counter()
         for receipt in receipts:
             dropped.update(receipt.dropped)
@@ -67,4 +68,4 @@ def test_every_file(tmp_path: Path, counted: dict[str, Any], modality: str, monk
         speech = {row["source"] for row in pq.read_table(out / "audio/production_tts.index.parquet").to_pylist()}
         assert speech == {"ljspeech", "librispeech", "fsdd_hub"}
         rows = list(csv.reader(io.StringIO((out / "audio/production_tts.csv").read_bytes().decode(), newline="")))
-        assert len(rows) == 1 + sum(len(counted[name]["texts"]) for name in speech)
+        assert len(rows) == 1 + sum(len(sources[name]["texts"]) for name in speech)

@@ -226,8 +226,15 @@ def test_retry_takes_blocks_up_again(tmp_path: Path, prepared: Path) -> None:
     assert omni("verify", "--out", str(copy)).code == 0
 
 
-@pytest.mark.parametrize("impatient", [False, True])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "impatient"),
+    [
+        (signal.SIGINT, False),
+        (signal.SIGTERM, True),
+        pytest.param(signal.SIGINT, True, marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, False, marks=pytest.mark.long),
+    ],
+)
 def test_a_stop_that_was_asked_for_says_how_to_go_on(
     tmp_path: Path, catalog: Path, prepared: Path, number: signal.Signals, impatient: bool
 ) -> None:
@@ -267,15 +274,3 @@ def test_a_stopped_holder_that_wakes_up_commits_nothing_more(tmp_path: Path, cat
         assert "another run took over" in stderr
     assert harness.receipts(out) == held
     assert harness.products(out) == harness.products(prepared)
-
-
-def test_script_with_the_originals_options(tmp_path: Path, catalog: Path, prepared: Path) -> None:
-    script = [sys.executable, str(ROOT / "scripts/download_production_text.py"), "--address", "local", "--workers", "2"]
-    out = tmp_path / "out"
-    done = harness.run([*script, "--catalog", str(catalog), "--dataset", "general", "--out", str(out)])
-    assert done.code == 0, done.stderr
-    assert sorted(path.name for path in (out / "text").iterdir()) == ["lines.txt", "speeches.txt"]
-    done = harness.run([*script, "--catalog", str(catalog), "--dataset", "all", "--combine", "--out", str(out)])
-    assert done.code == 0, done.stderr
-    corpus = "text/production_corpus.txt"
-    assert (out / corpus).read_bytes() == (prepared / corpus).read_bytes()

@@ -64,6 +64,7 @@ def test_the_whole_command_killed_and_run_again(workshop: Path, undisturbed: str
     assert weights(workshop, "killed") == weights(workshop, undisturbed)
 
 
+@pytest.mark.long
 def test_a_pause_is_not_an_end(workshop: Path, undisturbed: str) -> None:
     assert train(workshop, "paused", "--stop-at", "13").code == 0
     assert (workshop / "runs/paused/step_00000013/COMPLETE").exists()
@@ -75,6 +76,7 @@ def test_a_pause_is_not_an_end(workshop: Path, undisturbed: str) -> None:
     assert weights(workshop, "paused") == weights(workshop, undisturbed)
 
 
+@pytest.mark.long
 def test_a_finished_run_is_left_alone_refused_or_begun_anew(workshop: Path, undisturbed: str) -> None:
     shutil.copytree(workshop / "runs" / undisturbed, workshop / "runs/again")
     done = train(workshop, "again")

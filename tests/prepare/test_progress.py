@@ -32,14 +32,14 @@ def test_the_start_of_ray_does_not_count_in_the_rate(
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     shown = Progress([Line("talk", 0, 100, 0, 0, 100_000_000, 0)])
     now = 30.0  # Ray was starting
-    shown.update("talk", 1, 10, 1_000_000)
+    shown.update("talk", 1, 10, 1_000_000, 100_000_000)
     now = 32.0
-    shown.update("talk", 1, 10, 1_000_000)
+    shown.update("talk", 1, 10, 1_000_000, 100_000_000)
     now = 41.0
-    shown.update("talk", 1, 10, 20_000_000)
+    shown.update("talk", 1, 10, 20_000_000, 60_000_000)
     first, second = capsys.readouterr().err.splitlines()
     assert first == "talk: 1/100 blocks, 10 samples, 1.00 MB, 0 B/s, - left"
-    assert second == "talk: 3/100 blocks, 30 samples, 22.00 MB, 1.91 MB/s, 0:41 left"
+    assert second == "talk: 3/100 blocks, 30 samples, 22.00 MB, 1.91 MB/s, 0:20 left"
 
 
 def test_a_terminal_sees_one_live_line_per_source_and_a_total(tmp_path: Path) -> None:

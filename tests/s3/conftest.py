@@ -5,6 +5,7 @@ import boto3
 import pytest
 
 from omni_ray.storage import s3_client
+from omni_ray.storage.s3 import S3Storage
 from tests.s3.proxy import Proxy, proxy_before
 from tests.s3.server import moto_server
 
@@ -63,3 +64,8 @@ def upload_folder(folder: Path, prefix: str, bucket: str = BUCKET) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             client.upload_file(str(path), bucket, f"{prefix}/{path.relative_to(folder).as_posix()}")
+
+
+@pytest.fixture
+def storage(proxy: Proxy) -> S3Storage:
+    return S3Storage(f"s3://{BUCKET}/some/out")

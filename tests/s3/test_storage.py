@@ -2,13 +2,12 @@
 
 import random
 import threading
-from pathlib import Path
 
 import boto3
 import pytest
 
-from omni_ray.errors import DataError, LeaseLost, LedgerCorrupt, NotStored, Refused, StorageError, UsageError
-from omni_ray.storage import Slice, base, open_storage, s3_client
+from omni_ray.errors import DataError, LeaseLost, LedgerCorrupt, NotStored, Refused, StorageError
+from omni_ray.storage import Slice, base, s3_client
 from omni_ray.storage import s3_log as logs
 from omni_ray.storage import s3_streams as streams
 from omni_ray.storage.s3 import S3Storage, open_object
@@ -16,11 +15,6 @@ from tests.s3.conftest import BUCKET
 from tests.s3.proxy import Fault, Proxy
 
 DATA = random.Random(0).randbytes(40 << 20)
-
-
-@pytest.fixture
-def storage(proxy: Proxy) -> S3Storage:
-    return S3Storage(f"s3://{BUCKET}/some/out")
 
 
 def names(storage: S3Storage) -> list[str]:
@@ -312,36 +306,6 @@ def test_a_completion_that_the_store_forgot_is_told_by_the_objects_tag() -> None
     assert streams.joined_etag(['"d41d8cd98f00b204e9800998ecf8427e"']) == "59adb24ef3cdbe0297f05b395827453f-1"
 
 
-def test_a_key_without_permission_is_named_with_the_permission(storage: S3Storage, proxy: Proxy) -> None:
-    storage.put("a", b"x")
-    for method, use, needed in (
-        ("GET", lambda: storage.read("a"), "s3:GetObject"),
-        ("PUT", lambda: storage.put("a", b""), "s3:PutObject"),
-        ("HEAD", lambda: storage.stat("a"), "s3:GetObject and s3:ListBucket"),
-        ("DELETE", lambda: storage.delete("a"), "s3:DeleteObject"),
-    ):
-        proxy.fail(Fault(method, "/a", status=403, code="AccessDenied"))
-        with pytest.raises(StorageError, match=rf"s3://bucket/some/out/a: no permission .* need {needed} here"):
-            use()
-    proxy.fail(Fault("GET", "list-type", status=403, code="AccessDenied"))
-    with pytest.raises(StorageError, match="s3:ListBucket"):
-        names(storage)
-
-
-def test_a_bucket_that_does_not_exist_is_named(proxy: Proxy) -> None:
-    storage = S3Storage("s3://nobody-has-it/out")
-    for use in (lambda: storage.put("a", b""), lambda: list(storage.list("")), lambda: storage.writer("a").write(DATA)):
-        with pytest.raises(StorageError, match=r"s3://nobody-has-it/out.*: the bucket does not exist; create it"):
-            use()
-
-
-@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"])
-def test_rejected_credentials_are_said_to_be(storage: S3Storage, proxy: Proxy, code: str) -> None:
-    proxy.fail(Fault("PUT", "/a", status=403, code=code))
-    with pytest.raises(StorageError, match=rf"credentials in use were rejected \({code}\)"):
-        storage.put("a", b"")
-
-
 def test_an_object_that_changes_while_it_is_read_is_noticed(storage: S3Storage) -> None:
     storage.put("a", b"x" * (1 << 20))
     with storage.open("a") as stream:
@@ -358,13 +322,6 @@ def test_a_store_that_ignores_ranges_is_noticed(storage: S3Storage, proxy: Proxy
     proxy.fail(Fault("GET", "/a", without=("Range",)))
     with pytest.raises(StorageError, match="ignores ranged reads"):
         storage.read("a", 5, 2)
-
-
-@pytest.mark.parametrize("uri", ["s3://key:secret@bucket/x", "s3://secret@bucket/x"])
-def test_credentials_in_a_uri_are_refused_and_not_shown(uri: str) -> None:
-    with pytest.raises(UsageError) as refused:
-        open_storage(uri)
-    assert "secret" not in str(refused.value)
 
 
 def test_a_log_is_few_objects_and_reads_as_what_was_synced(storage: S3Storage, proxy: Proxy) -> None:
@@ -427,58 +384,6 @@ def test_a_log_with_a_hole_is_an_error(storage: S3Storage) -> None:
     with pytest.raises(LedgerCorrupt, match="holds its byte 9 is missing"):
         storage.read_log(found)
     assert storage.read_log(found, 9) == b"12345678\n"
-
-
-@pytest.fixture
-def nothing_set(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """AWS's two files, empty, and no setting in the environment."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    s3_client._client.cache_clear()
-    return tmp_path
-
-
-def test_a_profile_brings_credentials_region_and_endpoint(
-    nothing_set: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (nothing_set / "config").write_text(f"[profile team]\nregion = eu-west-1\nendpoint_url = {proxy.endpoint}\n")
-    (nothing_set / "credentials").write_text("[team]\naws_access_key_id = k\naws_secret_access_key = s\n")
-    monkeypatch.setenv("AWS_PROFILE", "team")
-    S3Storage(f"s3://{BUCKET}").put("a", b"x")
-    assert proxy.count() == {"PUT": 1}
-
-
-def test_without_credentials_it_is_said_where_they_are_looked_for(
-    nothing_set: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(StorageError, match="no AWS credentials were found; set AWS_PROFILE"):
-        S3Storage(f"s3://{BUCKET}").put("a", b"x")
-    monkeypatch.setenv("AWS_PROFILE", "nobody")
-    s3_client._client.cache_clear()
-    with pytest.raises(StorageError, match=r"nobody.* correct the AWS settings"):
-        S3Storage(f"s3://{BUCKET}").put("a", b"x")
-
-
-def test_an_endpoint_that_does_not_answer_is_said_to(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://name:password@127.0.0.1:9")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    s3_client._client.cache_clear()
-    with pytest.raises(StorageError, match="the S3 endpoint does not answer") as raised:
-        S3Storage(f"s3://{BUCKET}").put("a", b"x")
-    assert "password" not in str(raised.value)
-
-
-def test_the_users_own_number_of_attempts_counts(
-    storage: S3Storage, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
-    s3_client._client.cache_clear()
-    proxy.fail(Fault("PUT", "/a", status=500, times=9))
-    with pytest.raises(StorageError):
-        storage.put("a", b"x")
-    assert proxy.count()["PUT"] == 2
 
 
 def test_many_files_are_put_at_once_with_one_look_for_a_group(proxy: Proxy) -> None:

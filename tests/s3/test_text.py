@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from omni_ray.ledger import read_ledger
 from omni_ray.storage.s3 import S3Storage
 from tests.e2e import harness, sources
+from tests.s3 import outputs
 from tests.s3.conftest import empty_bucket, lead_to, upload_folder
+from tests.s3.outputs import blocks_put
 from tests.s3.proxy import Fault, Proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -74,27 +75,11 @@ def uri(out: str) -> str:
 
 
 def products(out: str) -> dict[str, str]:
-    storage = S3Storage(uri(out))
-    return {
-        stat.key: sha256(storage.read(stat.key)).hexdigest()
-        for stat in storage.list("")
-        if not stat.key.startswith(".omni_ray/")
-    }
+    return outputs.products(uri(out))
 
 
 def receipts(out: str) -> dict[str, list[str]]:
-    storage = S3Storage(uri(out))
-    folders = {stat.key.partition("/ledger/")[0] for stat in storage.list(".omni_ray/text") if "/ledger/" in stat.key}
-    return {
-        folder: [f"{one.block}.{one.segment} {one.outputs}" for segments in state.receipts.values() for one in segments]
-        for folder in sorted(folders)
-        for state in [read_ledger(storage, f"{folder}/ledger")]
-    }
-
-
-def blocks_put(proxy: Proxy) -> int:
-    with proxy.lock:
-        return sum(kind == "PUT" and "/blocks/" in path for kind, path in proxy.requests)
+    return outputs.receipts(uri(out))
 
 
 def finished(out: str, world: World) -> dict[str, str]:
@@ -145,6 +130,7 @@ def test_killed_at_seeded_moments(world: World) -> None:
     harness.assert_still_prefix(held, receipts("killed"))
 
 
+@pytest.mark.long
 def test_stopped_at_each_point_of_the_crash_table(world: World) -> None:
     held: dict[str, list[str]] = {}
     for point in POINTS:
@@ -187,6 +173,7 @@ def test_of_two_runs_at_once_one_is_refused_and_a_late_one_commits_nothing(world
     assert products("two") == world.products
 
 
+@pytest.mark.long
 def test_status_retry_and_reset_work_as_on_disk(world: World) -> None:
     assert finished("looked-at", world) == world.products
     shown = harness.run(harness.command("omni_ray.cli", "status", "--out", uri("looked-at")))

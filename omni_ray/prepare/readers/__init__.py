@@ -9,4 +9,7 @@ from omni_ray.prepare.readers.layout import known_reader
 from omni_ray.prepare.readers.plan import plan_cuts
 from omni_ray.prepare.readers.read import read_cut
 
-__all__ = ["check_fields", "index_file", "known_reader", "plan_cuts", "read_cut"]
+# Raised with any change that finds other records of sounds or pictures in the same files, or cuts them otherwise.
+VERSION = 2
+
+__all__ = ["VERSION", "check_fields", "index_file", "known_reader", "plan_cuts", "read_cut"]

@@ -21,8 +21,7 @@ def read_steps(stream: Stream, task: Task, format_: str, cut: Cut, at: int = -1)
     if format_ == "document":
         yield read_document(stream, task, cut.stop)
     elif format_ == "parquet":
-        groups = range(cut.start, cut.stop) if cut.unit == "row_groups" else None
-        yield from read_parquet(stream, task, groups, at, cut.first_row)
+        yield from read_parquet(stream, task, cut, at)
     elif format_ in ("csv", "tsv"):
         yield from tables.read_csv(stream, task, cut.stop, begun, tables.delimiter_of(format_))
     elif format_ == "json":

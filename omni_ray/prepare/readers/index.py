@@ -13,7 +13,7 @@ from omni_ray.prepare.readers.archives import tar_members, zip_members
 from omni_ray.prepare.readers.gzips import Checksum
 from omni_ray.prepare.readers.layout import CUT_BLIND, Layout, format_of, layout_of
 from omni_ray.prepare.readers.opening import Content, opened
-from omni_ray.prepare.readers.parquet import row_group_cuts
+from omni_ray.prepare.readers.parquet import parquet_cuts
 from omni_ray.prepare.readers.plan import ByteCuts
 from omni_ray.prepare.readers.steps import Task
 from omni_ray.prepare.readers.streams import CHUNK_BYTES, MIB, Damaged
@@ -59,7 +59,7 @@ def _index_folder(source: Source, file: InputFile, cursor: str | None) -> Iterat
         last = member.name
         members.append(member)
         tally = tally.plus(member)
-        weight += member.size
+        weight += _weight(source, member)
         if weight >= source.block_bytes:
             cuts.append(Cut("members", first, tally.files, weight=weight))
             first, weight = tally.files, 0
@@ -81,7 +81,7 @@ def _parts(
     elif layout.container == "tar":
         yield from _index_tar(content, source, state, segment_bytes)
     elif layout.format == "parquet":
-        yield IndexPart(_parquet_cuts(content), [], b"", None)
+        yield IndexPart(_parquet_cuts(content, source), [], b"", None)
     else:
         yield from _index_stream(content, source, layout.format or "", state, segment_bytes)
 
@@ -96,7 +96,7 @@ def _index_tar(content: Content, source: Source, state: list[int], segment_bytes
             members.append(member)
             count += 1
             if _is_grouped(source, member):
-                weight += member.size
+                weight += _weight(source, member)
                 if weight >= source.block_bytes:
                     cuts.append(Cut("members", first, count, weight=weight))
                     first, weight = count, 0
@@ -120,11 +120,17 @@ def _zip_cuts(members: list[Member], source: Source) -> list[Cut]:
     cuts: list[Cut] = []
     first, weight = 0, 0
     for position, member in enumerate(members, 1):
-        weight += member.size
+        weight += _weight(source, member)
         if weight >= source.block_bytes:
             cuts.append(Cut("members", first, position, weight=weight))
             first, weight = position, 0
     return cuts + _closed(first, len(members), weight)
+
+
+def _weight(source: Source, member: Member) -> int:
+    """Bytes that a member adds to its cut. What a table may name is read where it is named, and weighs nothing here but
+    what bounds the members of a cut."""
+    return 1 if source.reader == "table" and format_of(source, member.name) == "media" else member.size
 
 
 def _closed(first: int, stop: int, weight: int) -> list[Cut]:
@@ -141,9 +147,9 @@ def _member_cuts(source: Source, member: Member, position: int) -> Iterator[Cut]
     yield from ByteCuts(member.size, source.block_bytes, member=str(position))
 
 
-def _parquet_cuts(content: Content) -> list[Cut]:
+def _parquet_cuts(content: Content, source: Source) -> list[Cut]:
     try:
-        return row_group_cuts(content)
+        return parquet_cuts(content, source)
     except Damaged:
         return [Cut("whole", 0, 1)]  # reading it says what is wrong, as a quarantined record
 

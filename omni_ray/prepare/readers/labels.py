@@ -9,12 +9,15 @@ from omni_ray.catalog import Source, template_names
 from omni_ray.prepare.readers import tables
 from omni_ray.prepare.readers.entries import Columns, Entry
 from omni_ray.prepare.readers.formats import read_steps
-from omni_ray.prepare.readers.layout import MEDIA_SUFFIXES, TABLES
+from omni_ray.prepare.readers.layout import TABLES
 from omni_ray.prepare.readers.lines import without_bom
 from omni_ray.prepare.readers.steps import Task
 from omni_ray.prepare.readers.streams import MAX_RECORD_BYTES, MIB, Damaged, Stream
+from omni_ray.prepare.readers.suffixes import MEDIA_SUFFIXES, READ_SUFFIXES
 from omni_ray.prepare.records import Bad, Cut, Member, Raw
 from omni_ray.prepare.transforms import fields
+
+NAME_BYTES = 1024  # at the beginning of a line that is no text: what it is about lies in these
 
 Parse = Callable[[Source, Stream, Member], Iterator[Entry]]  # raises Damaged
 Media = Callable[[Member, Sequence[tuple[int, Columns]]], Iterator[Raw | Bad]]
@@ -41,25 +44,35 @@ def _lines(source: Source, stream: Stream, parse: Callable[[str], dict[str, str]
         if not line.strip():
             continue
         try:
-            text = line.decode(source.encoding).strip("\r\n")
-        except UnicodeDecodeError as error:
-            name = line.replace(b"|", b" ").split(None, 1)[0].decode("ascii", "backslashreplace")
-            yield Entry(name, row, str(error))
+            text = _text_of(line, source.encoding)
+        except Damaged as damage:
+            beginning = line[:NAME_BYTES].decode(source.encoding, "backslashreplace").strip("\r\n")
+            yield Entry(parse(beginning).get("id", ""), row, str(damage))
             continue
         if text.strip():  # there is white space that bytes do not know
             columns = parse(text)
             yield Entry(columns["id"], row, columns)
 
 
+def _text_of(line: bytes, encoding: str) -> str:
+    """A line without its end. Raises Damaged for one that is no text, or too much of it."""
+    if len(line) > MAX_RECORD_BYTES:
+        raise Damaged("record_too_large", f"a line may have {MAX_RECORD_BYTES // MIB} MiB and this one is larger")
+    try:
+        return line.decode(encoding).strip("\r\n")
+    except UnicodeDecodeError as error:
+        raise Damaged("undecodable", str(error)) from None
+
+
 def _split(stream: Stream) -> Iterator[bytes]:
-    """Lines with their ends, which are any of \\n, \\r\\n and \\r."""
+    """Lines with their ends, which are any of \\n, \\r\\n and \\r; of one that is too large no more than shows it."""
     stream.seek(0)
     held = b""
     while data := stream.read(MIB):
         *lines, held = (held + data).splitlines(keepends=True)
         yield from lines
         if len(held) > MAX_RECORD_BYTES:
-            raise Damaged("record_too_large", f"a line of more than {MAX_RECORD_BYTES // MIB} MiB")
+            held = held[:MAX_RECORD_BYTES] + held[-1:]  # which may be the first half of \r\n
     yield held
 
 
@@ -92,20 +105,19 @@ def webdataset_sample(
 ) -> Iterator[Raw | Bad]:
     """The record of a sample: its sound or picture, and those of its other members that the source names."""
     wanted = source.media_template().strip("{}")
-    found = group.get(wanted.lower()) if wanted else None
-    if not wanted:
-        suffixes = MEDIA_SUFFIXES[source.modality]
-        found = next((one for ending, one in group.items() if f".{ending.rpartition('.')[2]}" in suffixes), None)
+    there = _its_media(source, wanted.lower(), group)
+    found = next((one for one in there if not one.refused), None)
     if found is None:
-        yield Bad(first.label, 0, "missing_file", f"the sample has no {wanted or source.modality} beside it")
+        if not there:  # else it is a bad record already
+            yield Bad(first.label, 0, "missing_file", f"the sample has no {wanted or source.modality} beside it")
         return
     value: dict[str, Any] = {"key": webdataset_name(first.name)[0]}
     names = {name.split(".")[0] for template in _templates(source) for name in template_names(template)}
     for ending in sorted(names & group.keys()):
         member = group[ending]
         if member.refused or member.size > MAX_RECORD_BYTES:
-            reason, _, words = (member.refused or f"record_too_large: {member.size} bytes of text").partition(": ")
-            yield Bad(found.label, 0, reason, f"{member.name}: {words}")
+            told = member.refused or f"record_too_large: {member.size} bytes of text"
+            yield Bad.of(found.label, 0, told, about=member.name)
             return
         try:
             text = read(member).decode(source.encoding)
@@ -119,11 +131,17 @@ def webdataset_sample(
         except (ValueError, RecursionError) as error:
             yield Bad(found.label, 0, "bad_json", f"{member.name}: {error}")
             return
-    if found.refused:
-        reason, _, words = found.refused.partition(": ")
-        yield Bad(found.label, 0, reason, words)
-        return
     yield from media(found, [(0, value)])
+
+
+def _its_media(source: Source, wanted: str, group: Mapping[str, Member]) -> list[Member]:
+    """The members of a sample that may be its sound or picture, those first that can be decoded."""
+    if wanted:
+        return [group[wanted]] if wanted in group else []
+    last = {ending: f".{ending.rpartition('.')[2]}" for ending in group}
+    known = [ending for ending in group if last[ending] in MEDIA_SUFFIXES[source.modality]]
+    known.sort(key=lambda ending: last[ending] not in READ_SUFFIXES[source.modality])
+    return [group[ending] for ending in known]
 
 
 def _templates(source: Source) -> list[str]:

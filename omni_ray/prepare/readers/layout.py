@@ -4,8 +4,9 @@ import fnmatch
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
-from omni_ray.catalog import READERS, Modality, Source
+from omni_ray.catalog import READERS, Source
 from omni_ray.errors import CatalogError, NotInThisVersion
+from omni_ray.prepare.readers.suffixes import is_media, suffix_of
 from omni_ray.prepare.records import InputFile
 
 Container = Literal["", "tar", "zip", "folder"]
@@ -20,14 +21,6 @@ TABLES: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "tsv",
 }
-MEDIA_SUFFIXES: dict[Modality, frozenset[str]] = {
-    "text": frozenset(),
-    "audio": frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".w64", ".caf"}),
-    "image": frozenset(
-        {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2",
-         ".avif", ".ico", ".tga"}
-    ),
-}  # fmt: skip
 SHELVES = ("librispeech", "ljspeech", "imagefolder", "webdataset", "files")  # readers of folders and archives alone
 CUT_BLIND = ("jsonl", "lines")  # a newline ends a record wherever it stands
 _UNREAD = frozenset({".bz2", ".xz", ".zst", ".lz4", ".7z", ".rar", ".br", ".tbz2", ".txz"})
@@ -104,10 +97,12 @@ def format_of(source: Source, name: str) -> Format | None:
         return "document"
     if source.reader == "lines":
         return "lines"
-    suffix = _suffix(name.lower())
-    if suffix in MEDIA_SUFFIXES[source.modality]:
-        return "media"
-    return "label" if source.reader in SHELVES else TABLES.get(suffix)
+    table = TABLES.get(suffix_of(name.lower()))
+    if source.modality == "text":
+        return table
+    if source.reader in SHELVES:
+        return "media" if is_media(name, source.modality) else "label"
+    return table or "media"  # whatever a table may name
 
 
 def is_selected(source: Source, name: str) -> bool:
@@ -119,16 +114,20 @@ def is_selected(source: Source, name: str) -> bool:
     if _is_hidden(name):
         return False
     found = format_of(source, name)
-    return _is_label(source, name) if found == "label" else found is not None
+    return _is_label(source, name) if found == "label" else found is not None or _is_packed_table(source, name)
 
 
-def _suffix(name: str) -> str:
-    """What PurePosixPath says, in a tenth of the time: it is asked for every file of a folder."""
-    if name.endswith(("/", "/.")):
-        return PurePosixPath(name).suffix
-    last = name[name.rfind("/") + 1 :]
-    dot = last.rfind(".")
-    return last[dot:] if 0 < dot < len(last) - 1 else ""
+def is_table(source: Source, name: str) -> bool:
+    """Whether a member holds the rows of a `table` source, in whatever form."""
+    return format_of(source, name) in TABLES.values() or _is_packed_table(source, name)
+
+
+def _is_packed_table(source: Source, name: str) -> bool:
+    """Whether a member is a table that is compressed by itself, which is not read inside a folder or archive."""
+    suffix = suffix_of(name.lower())
+    if source.reader != "table" or not (suffix == ".gz" or suffix in _UNREAD):
+        return False
+    return suffix_of(name.lower().removesuffix(suffix)) in TABLES
 
 
 def _is_hidden(name: str) -> bool:
@@ -155,6 +154,8 @@ def refused_name(source: Source, name: str) -> str:
             return "unsafe_member: its path is absolute"
         if ".." in path.parts:
             return "unsafe_member: its path leads out of the archive"
+    if _is_packed_table(source, name):
+        return "unknown_format: a compressed table inside a folder or archive; name it by its own url, or unpack it"
     if format_of(source, name) is None:
         return f"unknown_format: its name tells no table format; known are {', '.join(TABLES)}"
     return ""

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from omni_ray.prepare.readers.names import Digests, Names, digests
+from omni_ray.prepare.readers.suffixes import suffix_of
 from omni_ray.prepare.records import Member
 
 HELD_GROUPS = 16  # of some thousand members each, unpacked
@@ -83,7 +84,7 @@ class MemberTable(Sequence[Member]):
 
         def stems() -> Names:
             found = ([plain(one.name) for one in group if not one.refused] for group in self._groups())
-            return Names([digests([n.rpartition(".")[0] for n in group if wanted(n)]) for group in found])
+            return Names([digests([n.removesuffix(suffix_of(n)) for n in group if wanted(n)]) for group in found])
 
         made: Names = self._once("stems", stems)
         return made.known(names)

@@ -11,6 +11,7 @@ from omni_ray.prepare.records import Bad, InputFile, Raw, storable
 from omni_ray.prepare.sources import read_beside
 from omni_ray.prepare.transforms import fields
 
+_TOLD = 200
 MOST_NAME_BYTES, MOST_PATH_BYTES = 255, 1024  # no file system or store has a longer name or key
 
 
@@ -96,19 +97,23 @@ class Payloads:
 
     def _read(self, raw: Raw, path: str) -> bytes:
         if storable(path) != path:
-            raise Damaged("undecodable", f"{path}: a path that holds half of a character")
+            raise Damaged("undecodable", f"{_told(path)}: a path that holds half of a character")
         pure = PurePosixPath(path.replace("\\", "/"))
         if pure.is_absolute() or ".." in pure.parts or "\0" in path or (pure.parts and pure.parts[0].endswith(":")):
-            raise Damaged("unsafe_path", f"{path}: a path in a table leads below the table's own folder")
+            raise Damaged("unsafe_path", f"{_told(path)}: a path in a table leads below the table's own folder")
         try:
             if len(str(pure).encode()) > MOST_PATH_BYTES or any(len(p.encode()) > MOST_NAME_BYTES for p in pure.parts):
                 raise KeyError(path)
             if self._inside:
-                table = PurePosixPath(raw.member.rpartition("~")[0] or raw.member)
-                return self._shelf.content(str(table.parent / pure))
+                return self._shelf.content(str(PurePosixPath(raw.member).parent / pure))
             expect = self._ahead.expect if self._ahead else lambda size: None
             data = read_beside(self._source, self._file, str(pure), MAX_MEDIA_BYTES, expect)
         except KeyError:
-            raise Damaged("missing_file", f"{path}: there is no such file beside the table") from None
+            raise Damaged("missing_file", f"{_told(path)}: there is no such file beside the table") from None
         self._observe(data)
         return data
+
+
+def _told(path: str) -> str:
+    """A path for a message, in part where it may be the sound or picture itself, written as text."""
+    return path if len(path) <= _TOLD else f"{path[:_TOLD]}... ({len(path):,} characters)"

@@ -16,7 +16,7 @@ from omni_ray.prepare.readers.opening import Content, Observe, opened, unobserve
 from omni_ray.prepare.readers.payload import Payloads
 from omni_ray.prepare.readers.shelf import Shelf
 from omni_ray.prepare.readers.steps import Step, Task
-from omni_ray.prepare.readers.streams import CHUNK_BYTES, STEP_RECORDS, Damaged, Stream, read_fully
+from omni_ray.prepare.readers.streams import CHUNK_BYTES, Damaged, Stream, read_fully
 from omni_ray.prepare.records import Bad, Cut, InputFile, Member, Raw, RawBatch
 from omni_ray.prepare.sources import check_unchanged, is_remote, open_member
 
@@ -120,8 +120,9 @@ class _Reading:
         fetched = self._fetched(position, cut.stop, at)
         for number in range(position, cut.stop):
             records = next(fetched, None)
-            steps = self._member(number, at) if records is None else [Step(records, self._members[number].size, 1)]
-            for batch in _batches(iter(steps), number):
+            size, most = self._members[number].size, self._task("").step_records
+            steps = self._member(number, at) if records is None else _in_steps(iter(records), size, 0, most)
+            for batch in _batches(steps, number):
                 last = batch.cursor is None and number + 1 < cut.stop
                 yield batch._replace(cursor=f"{number + 1}:-1") if last else batch
             at = -1
@@ -152,13 +153,13 @@ class _Reading:
         """The records of one member of an archive, by its own format; a refused one is one bad record."""
         member = self._members[number]
         if self._source.reader in SHELVES:
-            yield from _in_steps(self.shelf.records(number), member.size, max(at, 0))
+            most = self._task("").step_records
+            yield from _in_steps(self.shelf.records(number), member.size, max(at, 0), most)
             return
         if format_of(self._source, member.name) == "media" and not member.refused:
             return  # a table names it
         if member.refused:
-            reason, _, words = member.refused.partition(": ")
-            yield Step([Bad(member.label, 0, reason, words)], 0, 1)
+            yield Step([Bad.of(member.label, 0, member.refused)], 0, 1)
             return
         task = self._task(member.label)
         format_ = format_of(self._source, member.name) or ""
@@ -174,12 +175,13 @@ class _Reading:
         return Task(self._source, member, self._step_bytes)
 
 
-def _in_steps(records: Iterator[Raw | Bad], size: int, at: int) -> Iterator[Step]:
-    """The records of one member of `size` bytes without the first `at`: a manifest may give one for every row."""
+def _in_steps(records: Iterator[Raw | Bad], size: int, at: int, most: int) -> Iterator[Step]:
+    """The records of one member of `size` bytes without the first `at`, `most` at a time: a manifest may give one for
+    every row, and many rows may be about one file."""
     records = itertools.islice(records, at, None)
-    chunk = list(itertools.islice(records, STEP_RECORDS))
+    chunk = list(itertools.islice(records, most))
     yield Step(chunk, 0 if at else size, at := at + len(chunk))
-    while chunk := list(itertools.islice(records, STEP_RECORDS)):
+    while chunk := list(itertools.islice(records, most)):
         yield Step(chunk, 0, at := at + len(chunk))
 
 

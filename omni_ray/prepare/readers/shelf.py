@@ -12,7 +12,7 @@ from typing import Any
 
 from omni_ray.catalog import Source
 from omni_ray.prepare.readers import labels
-from omni_ray.prepare.readers.entries import Entries
+from omni_ray.prepare.readers.entries import Entries, Entry
 from omni_ray.prepare.readers.layout import format_of
 from omni_ray.prepare.readers.members import MemberTable, plain
 from omni_ray.prepare.readers.streams import MAX_MEDIA_BYTES, MIB, Damaged, Stream
@@ -35,6 +35,7 @@ class Shelf:
         self._members = members
         self._read = read
         self._open = open_
+        self._span = (0, 0)  # of the webdataset sample that was looked at last: walking back to its start takes time
         self._describe = {
             "imagefolder": self._of_class,
             "librispeech": self._of_chapter,
@@ -47,9 +48,9 @@ class Shelf:
         """What the member at `position` gives."""
         member = self._members[position]
         if member.refused:
-            reason, _, words = member.refused.partition(": ")
-            yield Bad(member.label, 0, reason, words)
-            return
+            yield Bad.of(member.label, 0, member.refused)
+            if self._source.reader != "webdataset":  # there a sample may begin with it
+                return
         yield from self._describe(position, member)
 
     def content(self, name: str) -> bytes:
@@ -128,7 +129,7 @@ class Shelf:
         described = []
         for number, one in enumerate(found):
             if isinstance(one.value, str):
-                yield Bad(member.label, number, "undecodable", f"{label}: {one.value}")
+                yield Bad.of(member.label, number, one.value, about=label)
             else:
                 described.append((number, {**one.value, **more}))
         if described:
@@ -146,7 +147,7 @@ class Shelf:
             there = self._members.known_stems(stems, lambda name: format_of(self._source, name) == "media")
             for entry, known in zip(chunk, there, strict=True):
                 if not known:
-                    yield Bad(member.label, entry.row, "missing_file", f"{entry.name}: there is no such file")
+                    yield _lost(member, entry)
 
     def _labels(self, name: str, parse: labels.Parse) -> Entries:
         """Raises KeyError where there is no file of labels of this name."""
@@ -187,25 +188,31 @@ class Shelf:
         for chunk in entries.chunks():
             there = self._members.known([root + entry.name for entry in chunk])
             for entry, known in zip(chunk, there, strict=True):
-                if isinstance(entry.value, str):
-                    reason, _, words = entry.value.partition(": ")
-                    yield Bad(member.label, entry.row, reason, words)
-                elif not known:
-                    yield Bad(member.label, entry.row, "missing_file", f"{entry.name}: there is no such file")
+                if isinstance(entry.value, str) or not known:
+                    yield _lost(member, entry)
 
     def _of_group(self, position: int, member: Member) -> Iterator[Raw | Bad]:
         """A webdataset sample is what lies beside each other under one name up to its first dot; it belongs to where
-        its first member lies."""
-        key = labels.webdataset_name(member.name)[0]
+        its first member lies, also where that one is never read."""
+        start, stop = self._span
+        if not start <= position < stop:
+            start, stop = self._span = self._span_of(position, stop)
+        if start < position:
+            return
+        group = self._group(position, labels.webdataset_name(member.name)[0])
+        first = next((one for one in group.values() if not one.refused), None)
+        if first is not None:  # else each of them is a bad record already
+            yield from labels.webdataset_sample(self._source, first, group, self._read, self._media)
+
+    def _span_of(self, position: int, known: int) -> tuple[int, int]:
+        """Where the sample begins and ends in which a member lies; `known` is where some sample begins."""
+        key = labels.webdataset_name(self._members[position].name)[0]
         start = position
-        while start and labels.webdataset_name(self._members[start - 1].name)[0] == key:
+        while start != known and start and labels.webdataset_name(self._members[start - 1].name)[0] == key:
             start -= 1
-        while start < position:  # the same key may come again at once, as another sample
-            start += len(self._group(start, key))
-        if start == position:
-            yield from labels.webdataset_sample(
-                self._source, member, self._group(position, key), self._read, self._media
-            )
+        while (stop := start + len(self._group(start, key))) <= position:  # the same key may come again at once
+            start = stop
+        return start, stop
 
     def _group(self, position: int, key: str) -> dict[str, Member]:
         """The members from `position` on that are one sample, by ending."""
@@ -216,3 +223,10 @@ class Shelf:
                 break
             group[ending] = self._members[number]
         return group
+
+
+def _lost(member: Member, entry: Entry) -> Bad:
+    """An entry that describes no file: what is wrong with it, or that its file is not there."""
+    if isinstance(entry.value, str):
+        return Bad.of(member.label, entry.row, entry.value)
+    return Bad(member.label, entry.row, "missing_file", f"{entry.name}: there is no such file")

@@ -33,10 +33,13 @@ def tallied(source: Source, path: str, members: Iterator[Member]) -> InputFile:
     Raises:
         SourceFailed: for one without any that the source reads.
     """
-    tally = Tally()
+    from omni_ray.prepare.readers.layout import is_table  # what is read is the reader's to say
+
+    tally, read = Tally(), source.reader != "table"
     for member in members:
         tally = tally.plus(member)
-    if not tally.files:
+        read = read or is_table(source, member.name)
+    if not tally.files or not read:
         raise SourceFailed(
             f"{source.defined_in}: source {source.name!r}: url: {path}: no file in it is one that {source.reader} reads"
             + (f" and members = {source.members!r} lets in" if source.members else "")

@@ -2,11 +2,13 @@
 
 import errno
 import glob
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from omni_ray.catalog import Source
 from omni_ray.errors import DataError, SourceFailed
@@ -29,7 +31,7 @@ def expand_url(source: Source, url: str) -> list[InputFile]:
         found = _matches(source.base, url)
     except OSError as error:  # a folder that may not be entered
         raise SourceFailed(
-            f"{where}: {error.strerror}; make the folder readable and run the same command again"
+            f"{where}: {error.filename}: {error.strerror}; make it readable and run the same command again"
         ) from error
     if not found:
         raise SourceFailed(
@@ -84,14 +86,35 @@ def open_member(source: Source, file: InputFile, member: Member) -> BinaryIO:
     """The content of a file of a folder.
 
     Raises:
-        DataError: where it is not as it was listed.
+        DataError: here or while it is read, where it is not as it was listed.
     """
-    stream = open(f"{local_path(source, file)}/{member.name}", "rb")  # noqa: SIM115 - as above; for the caller
-    stat = os.fstat(stream.fileno())
-    if (stat.st_size, stat.st_mtime_ns) != (member.size, member.offset):
+    error = partial(changed, source, f"{file.path}{member.name}")
+    stream = _Pinned(f"{local_path(source, file)}/{member.name}", (member.size, member.offset), error)
+    try:
+        stream.check()
+    except DataError:
         stream.close()
-        raise changed(source, f"{file.path}{member.name}")
-    return stream
+        raise
+    return cast(BinaryIO, stream)
+
+
+class _Pinned(io.FileIO):
+    """A file of a folder, of which nothing is given that was read when it was no longer as it was listed."""
+
+    def __init__(self, path: str, expected: tuple[int, int], error: Callable[[], DataError]) -> None:
+        super().__init__(path, opener=_without_waiting)
+        self._expected = expected
+        self._error = error
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.check()
+        return data
+
+    def check(self) -> None:
+        stat = os.fstat(self.fileno())
+        if (stat.st_size, stat.st_mtime_ns) != self._expected:
+            raise self._error()
 
 
 def read_beside(source: Source, file: InputFile, path: str, most: int) -> bytes:
@@ -101,10 +124,19 @@ def read_beside(source: Source, file: InputFile, path: str, most: int) -> bytes:
         KeyError: where there is none.
     """
     try:
-        with (local_path(source, file).parent / path).open("rb") as stream:
+        with open(local_path(source, file).parent / path, "rb", opener=_without_waiting) as stream:
+            if not S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise KeyError(path)
             return stream.read(most + 1)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise KeyError(path) from None
+    except OSError as error:
+        if error.errno in (*NOWHERE, errno.ENOTDIR, errno.EISDIR, errno.ENXIO):
+            raise KeyError(path) from None
+        raise
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """For a pipe would wait for its writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _folders(base: Path, url: str) -> list[str]:

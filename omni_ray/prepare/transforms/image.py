@@ -12,7 +12,7 @@ from omni_ray.prepare.transforms import fields
 from omni_ray.prepare.transforms.image_decode import decode
 from omni_ray.prepare.transforms.image_resize import RESIZER, Box, resized
 
-OUTPUT_VERSION = 1  # raised with any change that gives other bytes for the same picture
+OUTPUT_VERSION = 2  # raised with any change that gives other bytes for the same picture
 IMAGE_SIZE = 224  # pixels, of a side
 # JPEGs are decoded at a half, a quarter or an eighth where this many times the wanted size is left: the picture is then
 # the same within 45 dB, whatever is on it

@@ -47,8 +47,8 @@ _RECOGNISED = (  # what is not read, and what is but too broken to be opened, by
     (b"ftyp", "unsupported_format", "a video, or a HEIF picture"),
     (b"\x89png", "corrupt", "begins like a PNG, but its header cannot be read"),
     (b"gif8", "corrupt", "begins like a GIF, but its header cannot be read"),
-    (b"ii*\0", "corrupt", "begins like a TIFF, but its header cannot be read"),
-    (b"mm\0*", "corrupt", "begins like a TIFF, but its header cannot be read"),
+    (b"ii*\0", "corrupt", "begins like a TIFF, but its header or its kind of pixels cannot be read"),
+    (b"mm\0*", "corrupt", "begins like a TIFF, but its header or its kind of pixels cannot be read"),
     (b"webp", "corrupt", "begins like a WebP, but its header cannot be read"),
 )
 
@@ -157,6 +157,7 @@ def _other(data: bytes) -> Pixels | Unusable:
         if image.format == "TIFF" and (excess := _excess_of_tile(image)):
             return excess
         plain = image.format == "PNG" and image.mode in ("L", "RGB", "P") and not image.has_transparency_data
+        plain = plain and not any(";16" in str(tile.args) for tile in image.tile)  # some readers give 16 bits then
         image.load()
         turn = _orientation(image)
         picture = _eight_bit(image)
@@ -200,7 +201,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     """L, RGB or RGBA. 16 bits keep the high byte; where no range is declared, the least is black and the most white."""
     mode = image.mode
     if mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return _high_byte(image)
     if mode in ("I", "F"):
         return _stretched(image)
     if mode in ("CMYK", "LAB"):
@@ -208,6 +209,14 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         return image if mode == "RGBA" else image.convert("RGBA")
     return image if mode in ("L", "RGB") else image.convert("L" if mode == "1" else "RGB")
+
+
+def _high_byte(image: Image.Image) -> Image.Image:
+    """In a TIFF, 12 bits may lie in the 16, and white may be 0: Pillow turns that round for no more than 8 bits."""
+    tags = getattr(image, "tag_v2", {})
+    depth = tags.get(Tag.BitsPerSample, (16,))[0]
+    high = (np.asarray(image) >> depth - 8).astype(np.uint8)
+    return Image.fromarray(~high if tags.get(Tag.PhotometricInterpretation) == 0 else high)
 
 
 def _stretched(image: Image.Image) -> Image.Image:

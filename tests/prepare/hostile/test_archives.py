@@ -244,7 +244,9 @@ def test_a_thousandfold_of_lines(worker: Worker, tmp_path: Path, kind: str) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", BOMBS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.long if kind == "zip lzma" else []) for kind in BOMBS]
+)
 def test_a_thousandfold_of_nothing(worker: Worker, tmp_path: Path, kind: str) -> None:
     name, reader, pack = BOMBS[kind]
     size = 1200 if kind in ("gz", "zip lzma") else 200  # MB; more than a worker may hold

@@ -234,6 +234,7 @@ def test_a_record_of_100_mb_is_told_and_those_beside_it_kept(worker: Worker, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_quote_that_stays_open_over_100_mb(worker: Worker, tmp_path: Path) -> None:
     """After 8 MiB that hold no end of the record, the next line is taken for the beginning of one."""
     row, count = b"2,words of a row\n", 100 * MB // 17
@@ -253,7 +254,7 @@ def test_a_quote_that_stays_open_over_100_mb(worker: Worker, tmp_path: Path) -> 
         ("a.jsonl", b'{"words": [' + b'{"a":0.5},' * (8 * MB // 11) + b"{}]}"),
         ("a.csv", b"id,words\n1," + b"ab," * (8 * MB // 3)),
         ("b.jsonl", b'{"words": [' + b"[]," * (8 * MB // 3) + b"[]]}"),
-        ("a.json", b'[{"words": 1},' + b"{}," * MB + b"{}]"),
+        pytest.param("a.json", b'[{"words": 1},' + b"{}," * MB + b"{}]", marks=pytest.mark.long),
     ],
 )
 @pytest.mark.slow
@@ -264,7 +265,9 @@ def test_the_largest_records_that_are_taken(worker: Worker, tmp_path: Path, name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("line", "reason"), [(b"{\n", "bad_json"), (b"\xff\n", "undecodable")])
+@pytest.mark.parametrize(
+    ("line", "reason"), [pytest.param(b"{\n", "bad_json", marks=pytest.mark.long), (b"\xff\n", "undecodable")]
+)
 def test_millions_of_bad_records(worker: Worker, tmp_path: Path, line: bytes, reason: str) -> None:
     name, reader = ("a.jsonl", "table") if reason == "bad_json" else ("a.txt", "lines")
     (tmp_path / name).write_bytes(line * (2 * MB))

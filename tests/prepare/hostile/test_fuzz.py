@@ -182,6 +182,7 @@ def test_a_few_mutations(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", LAYOUTS)
 @given(mutations=MUTATIONS, shares=SHARES)
 @settings(max_examples=60, deadline=None, suppress_health_check=QUIET)

@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 import omni_ray.blocks  # noqa: F401 - what a Ray worker has in memory too
+from omni_ray.catalog import Modality
 from omni_ray.ledger import read_ledger
 from omni_ray.prepare import command, readers, verify
 from omni_ray.prepare.readers import index
@@ -39,19 +40,23 @@ def main() -> None:
 
 
 def _prepare(
-    catalog: str, out: str, arguments: list[str], segment_bytes: int = index.INDEX_SEGMENT_BYTES
+    catalog: str,
+    out: str,
+    arguments: list[str],
+    modality: Modality = "text",
+    segment_bytes: int = index.INDEX_SEGMENT_BYTES,
 ) -> dict[str, Any]:
     errors = io.StringIO()
     segmented = functools.partial(index.index_file, segment_bytes=segment_bytes)
     with contextlib.redirect_stderr(errors), mock.patch.object(readers, "index_file", segmented):
-        code = command.main(["text", "--catalog", catalog, "--out", out, *arguments])
+        code = command.main([modality, "--catalog", catalog, "--out", out, *arguments])
     storage = LocalStorage(out)
-    problems = verify.verify(storage, "text").problems if code == 0 else []
+    problems = verify.verify(storage, modality).problems if code == 0 else []
     peak_mb = _peak_mb()  # of the command and the proof; what follows is the test's own
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     quarantined: list[dict[str, Any]] = []
-    for folder in sorted(Path(out).glob(".omni_ray/text/*/ledger")):
+    for folder in sorted(Path(out).glob(f".omni_ray/{modality}/*/ledger")):
         for receipts in read_ledger(storage, folder.relative_to(out).as_posix()).receipts.values():
             for receipt in receipts:
                 counts.update(rows_in=receipt.rows_in, kept=receipt.kept, samples=receipt.samples)

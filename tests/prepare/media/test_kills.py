@@ -9,12 +9,10 @@ from omni_ray.storage import TEMP_PREFIX
 from tests.e2e.harness import assert_still_prefix, products
 from tests.prepare import inprocess
 from tests.prepare.media import world
+from tests.prepare.media.pairs import FAST, PAIRS
 
 pytestmark = pytest.mark.usefixtures("no_ray")
 POINTS = ["planning", "indexing", "decoding", "decoding@3", "committing@3", "ledger@2", "combining", "publishing"]
-# every point once by each pair in the fast suite would be minutes; these two pairs pass every line of code
-FAST = [("audio", "tar"), ("image", "files")]
-PAIRS = [*FAST, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (("audio", "files"), ("image", "tar")))]
 
 
 def argv(modality: str, catalog: Path, layout: str) -> list[str]:

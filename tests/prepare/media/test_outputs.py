@@ -7,12 +7,15 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import soundfile
 from PIL import Image
 
 from omni_ray import cli
+from omni_ray.prepare import readers
+from omni_ray.prepare.transforms import audio, image
 from tests.e2e.harness import products
 from tests.prepare import inprocess
 from tests.prepare.media import world
@@ -125,6 +128,46 @@ def test_another_layout_is_refused_until_reset(tmp_path: Path, capsys: pytest.Ca
     assert inprocess.omni("verify", out) == 0
 
 
+@pytest.mark.parametrize(
+    ("modality", "module", "version", "key"),
+    [
+        ("audio", audio, "OUTPUT_VERSION", "audio"), ("image", image, "OUTPUT_VERSION", "image_output"),
+        ("audio", readers, "VERSION", "readers_version"),
+    ],
+    ids=["audio", "image", "readers"],
+)  # fmt: skip
+def test_what_another_version_made_is_refused_until_reset(
+    tmp_path: Path,
+    modality: str,
+    module: ModuleType,
+    version: str,
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One that makes other bytes of the same sounds or pictures never adds to what there is."""
+    catalog = world.small(tmp_path / "in", modality)
+    out = tmp_path / "out"
+    assert world.prepare(modality, out, catalog) == 0
+    before = products(out)
+    now = getattr(module, version)
+    monkeypatch.setattr(module, version, now + 1)
+    capsys.readouterr()
+    assert world.prepare(modality, out, catalog) == 5
+    told = capsys.readouterr().err
+    for name in ("one", "two"):
+        assert f"  {name}: {key}: {now} -> {now + 1}\n" in told
+    assert "--reset --dataset one prepares it anew" in told
+    assert products(out) == before
+    assert world.prepare(modality, out, catalog, "--reset", "--dataset", "one") == 5
+    assert products(out) == before
+    assert world.prepare(modality, out, catalog, "--reset") == 0
+    assert inprocess.omni("verify", out) == 0
+    assert world.prepare(modality, out, catalog) == 0
+    texts = [row["text"] for row in world.index(out, "asr" if modality == "audio" else "annotations")]
+    assert len(texts) == 24 - 3 + 24
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("what", ["damaged", "gone"])
 def test_verify_names_a_file(tmp_path: Path, layout: str, what: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,28 +259,6 @@ def test_the_built_in_sources(
     assert len(world.index(tmp_path / "data", "annotations")) == 4 * 58 + 57
     (row, *_) = world.index(tmp_path / "data", "asr")
     assert str(row["group"]).startswith("synthetic_general:"), "the speaker"
-
-
-@pytest.mark.slow
-def test_lists_as_other_programs_read_them(tmp_path: Path) -> None:
-    import datasets
-    import pandas as pd
-
-    out = tmp_path / "out"
-    for modality in MODALITIES:
-        assert world.prepare(modality, out, world.small(tmp_path / "in", modality)) == 0
-    for name, form in (
-        ("audio/production_asr.csv", "csv"),
-        ("audio/production_tts.csv", "csv"),
-        ("images/production_annotations.json", "json"),
-    ):
-        field = "caption" if form == "json" else "text"
-        kind = "annotations" if form == "json" else name.removesuffix(".csv").rpartition("_")[2]
-        texts = [row["text"] for row in world.index(out, kind)]
-        path = str(out / name)
-        assert list((pd.read_json if form == "json" else pd.read_csv)(path)[field]) == texts
-        found = datasets.load_dataset(form, data_files=path, split="train", cache_dir=str(tmp_path / "cache"))
-        assert found[field][:] == texts
 
 
 def test_what_a_lost_node_left_half_written_is_gone_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,26 +1,20 @@
 """What each reader makes of each layout: what comes in, in which order, with which text, and what is quarantined."""
 
+import gzip
 import io
 import os
+import socket
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.prepare import inprocess
 from tests.prepare.media import world
-from tests.prepare.media.world import clip, photo
+from tests.prepare.media.world import CONTAINERS, clip, made, photo
 
 pytestmark = pytest.mark.usefixtures("no_ray")
-CONTAINERS = ["folder", "tar", "tar.gz", "zip"]
-
-
-def made(tmp_path: Path, modality: str, name: str, *entries: str, code: int = 0) -> list[dict[str, object]]:
-    """Prepare and verify; the rows of the index."""
-    out = tmp_path / "out"
-    assert world.prepare(modality, out, world.catalog(tmp_path, *entries)) == code
-    assert inprocess.omni("verify", out) == 0
-    return world.index(out, name)
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -92,27 +86,69 @@ def test_imagefolder(tmp_path: Path, container: str) -> None:
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_webdataset(tmp_path: Path, container: str) -> None:
-    """Groups of two and three members over several blocks; one without a picture, one without a text."""
+@pytest.mark.parametrize(
+    ("modality", "name", "make", "ending"), [("audio", "asr", clip, "wav"), ("image", "annotations", photo, "png")]
+)
+def test_webdataset(
+    tmp_path: Path, modality: str, name: str, make: Callable[[int], bytes], ending: str, container: str
+) -> None:
+    """Groups of two and three members over several blocks; one without its media, one without a text."""
     contents: dict[str, bytes] = {}
     for number in range(12):
-        contents[f"s/{number:02d}.jpg"] = photo(number, format_="JPEG")
-        contents[f"s/{number:02d}.json"] = b'{"by": {"name": "p%d"}, "what": "picture %d"}' % (number % 3, number)
+        contents[f"s/{number:02d}.{ending}"] = make(number)
+        contents[f"s/{number:02d}.json"] = b'{"by": {"name": "p%d"}, "what": "sample %d"}' % (number % 3, number)
         if number % 2:
-            contents[f"s/{number:02d}.mask.png"] = photo(100 + number)
+            contents[f"s/{number:02d}.x.{ending}"] = make(100 + number)
     contents["s/90.json"] = b"{}"
-    contents["s/91.jpg"] = photo(91)
-    contents["s/92.jpg"], contents["s/92.json"] = photo(92), b"{"
+    contents[f"s/91.{ending}"] = make(91)
+    contents[f"s/92.{ending}"], contents["s/92.json"] = make(92), b"{"
     url = world.place(tmp_path, container, contents)
-    more = 'group = "json.by.name"\n[source.fields]\ncaption = "{json.what}"'
-    rows = made(
-        tmp_path, "image", "annotations", world.entry("shots", "image", url, "webdataset", more, block_bytes=2048)
-    )
-    assert [row["text"] for row in rows] == [f"picture {n}" for n in range(12)]
+    field = "text" if modality == "audio" else "caption"
+    more = f'group = "json.by.name"\n[source.fields]\n{field} = "{{json.what}}"'
+    rows = made(tmp_path, modality, name, world.entry("shots", modality, url, "webdataset", more, block_bytes=2048))
+    assert [row["text"] for row in rows] == [f"sample {n}" for n in range(12)]
     assert [row["group"] for row in rows] == [f"shots:p{n % 3}" for n in range(12)]
     assert sorted(world.quarantine(tmp_path / "out")) == [
-        ("s/90.json", 0, "missing_file"), ("s/91.jpg", 0, "missing_field"), ("s/92.jpg", 0, "bad_json"),
+        ("s/90.json", 0, "missing_file"), (f"s/91.{ending}", 0, "missing_field"), (f"s/92.{ending}", 0, "bad_json"),
     ]  # fmt: skip
+
+
+def test_of_two_pictures_of_a_sample_the_one_that_can_be_decoded_is_taken(tmp_path: Path) -> None:
+    contents = {"1.heic": b"\0\0\0\x20ftypheic" + bytes(99), "1.jpg": photo(1), "1.txt": b"one"}
+    contents |= {"2.svg": b"<svg/>", "2.txt": b"two"}
+    url = world.place(tmp_path, "tar", contents)
+    rows = made(tmp_path, "image", "annotations", world.entry("shots", "image", url, "webdataset"))
+    assert [row["text"] for row in rows] == ["one"]
+    assert world.quarantine(tmp_path / "out") == [("2.svg", 0, "unsupported_format")]
+
+
+@pytest.mark.parametrize("reader", ["ljspeech", "librispeech"])
+def test_a_clip_whose_name_has_no_ending_is_counted_once(tmp_path: Path, reader: str) -> None:
+    folder, suffix = ("v1.0/wavs", ".wav") if reader == "ljspeech" else ("v1.0", ".flac")
+    contents = {f"{folder}/a-1-1": clip(1), f"{folder}/a-1-2{suffix}": clip(2)}
+    contents |= {"v1.0/metadata.csv": b"a-1-1|one\na-1-2|two\n", "v1.0/a-1.trans.txt": b"a-1-1 one\na-1-2 two\n"}
+    url = world.place(tmp_path, "tar", contents)
+    rows = made(tmp_path, "audio", "asr", world.entry("s", "audio", url, reader))
+    assert [row["text"] for row in rows] == ["one", "two"]
+    assert world.quarantine(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_table_that_is_compressed_inside_a_container_is_told(tmp_path: Path, container: str) -> None:
+    table = world.table_csv([["file", "words"], ["1.png", "one"]])
+    contents = {"more.csv.gz": gzip.compress(table), "t.csv": table, "1.png": photo(1)}
+    url = world.place(tmp_path, container, contents)
+    more = '[source.fields]\nimage = "{file}"\ncaption = "{words}"'
+    rows = made(tmp_path, "image", "annotations", world.entry("paths", "image", url, "table", more))
+    assert [row["text"] for row in rows] == ["one"]
+    assert world.quarantine(tmp_path / "out") == [("more.csv.gz", 0, "unknown_format")]
+
+
+def test_a_folder_without_any_table_is_no_source_of_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world.place(tmp_path, "folder", {"1.png": photo(1), "notes.txt": b"x"})
+    entry = world.entry("paths", "image", "data", "table", '[source.fields]\nimage = "{file}"\ncaption = "x"')
+    assert world.prepare("image", tmp_path / "out", world.catalog(tmp_path, entry)) == 4
+    assert "no file in it is one that table reads" in capsys.readouterr().err
 
 
 def test_samples_of_one_key_that_follow_each_other(tmp_path: Path) -> None:
@@ -174,6 +210,49 @@ def test_files_with_a_pattern(tmp_path: Path, container: str) -> None:
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("reader", ["imagefolder", "files"])
+def test_every_file_is_accounted_for_whatever_its_name(tmp_path: Path, container: str, reader: str) -> None:
+    """What a picture is called decides nothing: files of any ending and of none are looked at by their content."""
+    contents = {
+        "set/cat/bitmap.pbm": photo(1, format_="PPM"),
+        "set/cat/paint.pcx": photo(2, format_="PCX"),
+        "set/cat/without": photo(3),
+        "set/cat/odd.xyz": photo(4),
+        "set/cat/phone.heic": b"\0\0\0\x20ftypheic" + bytes(99),
+        "set/cat/drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "set/cat/film.mp4": b"\0\0\0\x20ftypisom" + bytes(99),
+        "set/cat/stub": b"no picture",
+        "set/README": b"about",
+        "set/cat/labels.json": b"{}",
+        "set/cat/bark.wav": clip(1),
+        "set/.DS_Store": b"x",
+    }
+    more = "pattern = 'cat/(?P<class>[^/]+)'\n[source.fields]\ncaption = \"{class}\"" if reader == "files" else ""
+    url = world.place(tmp_path, container, contents)
+    rows = made(tmp_path, "image", "annotations", world.entry("photos", "image", url, reader, more))
+    texts = ["bitmap.pbm", "odd.xyz", "paint.pcx", "without"] if reader == "files" else ["cat"] * 4
+    assert sorted(str(row["text"]) for row in rows) == texts
+    assert sorted(world.quarantine(tmp_path / "out")) == [
+        ("set/cat/drawing.svg", 0, "unsupported_format"), ("set/cat/film.mp4", 0, "unsupported_format"),
+        ("set/cat/phone.heic", 0, "unsupported_format"), ("set/cat/stub", 0, "unknown_format"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_table_names_files_of_any_ending(tmp_path: Path, container: str) -> None:
+    rows = [["file", "words"], ["1", "a picture"], ["2.heic", "from a phone"], ["3.pbm", "a bitmap"], ["4.txt", "none"]]
+    contents = {
+        "set/table.csv": world.table_csv(rows), "set/1": photo(1), "set/2.heic": b"\0\0\0\x20ftypheic" + bytes(99),
+        "set/3.pbm": photo(3, format_="PPM"), "set/4.txt": b"words",
+    }  # fmt: skip
+    url = world.place(tmp_path, container, contents)
+    more = '[source.fields]\nimage = "{file}"\ncaption = "{words}"'
+    found = made(tmp_path, "image", "annotations", world.entry("paths", "image", url, "table", more))
+    assert [row["text"] for row in found] == ["a picture", "a bitmap"]
+    assert [one[2] for one in world.quarantine(tmp_path / "out")] == ["unsupported_format", "unknown_format"]
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
 def test_a_table_of_paths(tmp_path: Path, container: str) -> None:
     """Beside the table, in a folder or in an archive; paths that lead out are never followed."""
     outside = tmp_path / "outside.png"
@@ -189,6 +268,22 @@ def test_a_table_of_paths(tmp_path: Path, container: str) -> None:
     assert [row["text"] for row in found] == ["first", "second"]
     reasons = [reason for _, _, reason in world.quarantine(tmp_path / "out")]
     assert reasons == ["missing_file", "unsafe_path", "missing_file"]
+
+
+def test_what_a_table_names_and_is_no_file_is_one_bad_record(tmp_path: Path) -> None:
+    names = ["loop.png", "nowhere.png", "pipe.png", "folder.png", "1.png/2.png", "socket.png", "1.png"]
+    rows = [["file", "words"], *([name, name] for name in names)]
+    world.files(tmp_path, {"t.csv": world.table_csv(rows), "1.png": photo(1)})
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "nowhere.png").symlink_to("gone.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    more = '[source.fields]\nimage = "{file}"\ncaption = "{words}"'
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket.png"))
+        found = made(tmp_path, "image", "annotations", world.entry("paths", "image", "t.csv", "table", more))
+    assert [row["text"] for row in found] == ["1.png"]
+    assert [reason for _, _, reason in world.quarantine(tmp_path / "out")] == ["missing_file"] * 6
 
 
 @pytest.mark.parametrize("path", ["n" * 300 + ".png", "n/" * 600 + "1.png", "\\ud800.png"])
@@ -222,22 +317,6 @@ def test_a_name_that_utf_8_cannot_hold_is_told_escaped(tmp_path: Path) -> None:
     rows = made(tmp_path, "audio", "asr", world.entry("odd", "audio", url, "files", more))
     assert [row["text"] for row in rows] == ["first"]
     assert world.quarantine(tmp_path / "out") == [("list.jsonl", 0, "missing_file")]
-
-
-@pytest.mark.parametrize("kind", ["bytes", "struct", "path"])
-def test_a_parquet_of_media(tmp_path: Path, kind: str) -> None:
-    world.files(tmp_path, {f"clips/{n}.wav": clip(n) for n in range(9)})
-    cells: dict[str, list[object]] = {
-        "bytes": [clip(n) for n in range(9)],
-        "struct": [{"bytes": clip(n), "path": f"{n}.wav"} for n in range(8)] + [{"bytes": None, "path": "clips/8.wav"}],
-        "path": [f"clips/{n}.wav" for n in range(9)],
-    }
-    columns = {"sound": [*cells[kind], None], "words": [*(f"clip {n}" for n in range(9)), "nothing"]}
-    world.files(tmp_path, {"t.parquet": world.parquet(columns, 4)})
-    more = '[source.fields]\naudio = "sound"\ntext = "{words}"'
-    rows = made(tmp_path, "audio", "asr", world.entry("table", "audio", "t.parquet", "table", more))
-    assert [row["text"] for row in rows] == [f"clip {n}" for n in range(9)]
-    assert world.quarantine(tmp_path / "out") == [("", 9, "missing_field")]
 
 
 def test_a_folder_that_changes_is_refused_and_updated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import webdataset as wds
 
-from tests.prepare.media import world
+from tests.prepare.media import odd, world
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_ray")]
 
@@ -27,7 +27,8 @@ def hear(key: str, data: bytes) -> object:
 def test_every_sample_in_the_order_of_the_index(tmp_path: Path, modality: str, name: str, suffix: str) -> None:
     out = tmp_path / "out"
     catalog = world.small(tmp_path / "in", modality)
-    catalog.write_text(catalog.read_text() + _without_text(tmp_path / "in", modality))
+    texts = {"": "", **odd.TEXTS} if modality == "audio" else odd.TEXTS  # a clip may be without, where a rule says so
+    catalog.write_text(catalog.read_text() + odd.entry(tmp_path / "in", modality, texts))
     assert world.prepare(modality, out, catalog, "--layout", "tar", "--dedup", "none") == 0
     rows = world.index(out, name)
     tars = tars_of(rows, out)
@@ -39,6 +40,8 @@ def test_every_sample_in_the_order_of_the_index(tmp_path: Path, modality: str, n
         assert (sample["__url__"], f"{sample['__key__']}.{suffix}") == (str(out / tar), member)
         data = (out / tar).read_bytes()[int(str(row["offset"])) :][: int(str(row["bytes"]))]
         assert sample[suffix] == data
+    said = [sample["txt"].decode() for sample, row in zip(raw, rows, strict=True) if row["source"] == "odd"]
+    assert said == list(texts.values())
     decode = wds.WebDataset(tars, shardshuffle=False).decode(hear if modality == "audio" else "pil")
     for (media, text), row in zip(decode.to_tuple(suffix, "txt"), rows, strict=True):
         assert text == row["text"]
@@ -47,14 +50,3 @@ def test_every_sample_in_the_order_of_the_index(tmp_path: Path, modality: str, n
         else:
             assert (media.size, media.mode) == ((row["width"], row["height"]), "RGB")
     assert len({sample["__key__"] for sample in raw}) == len(raw), "keys tell samples of all tars from each other"
-
-
-def _without_text(folder: Path, modality: str) -> str:
-    """Samples whose text is empty, or is not ASCII, or has lines."""
-    make, field, suffix = (world.clip, "text", "wav") if modality == "audio" else (world.photo, "caption", "png")
-    said = ["", "größe 尺寸", 'two\nlines, "quoted"']
-    table = world.table_csv([["file", "said"], *([f"{n}.{suffix}", text] for n, text in enumerate(said))])
-    world.files(folder, {"odd.csv": table, **{f"{n}.{suffix}": make(500 + n) for n in range(len(said))}})
-    more = f'[source.fields]\n{modality} = "{{file}}"\n{field} = "{{said}}"\n'
-    more += "[source.rules]\nrequire_text = false" if modality == "audio" else ""
-    return world.entry("odd", modality, "odd.csv", "table", more)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from omni_ray import cli
 
+CONTAINERS = ["folder", "tar", "tar.gz", "zip"]
 ENTRY = """
 [[source]]
 name = "{name}"
@@ -53,14 +54,19 @@ def files(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 def pack(path: Path, contents: Mapping[str, bytes]) -> None:
     """A tar, tar.gz or zip, as the name says."""
+    pack_all(path, list(contents.items()))
+
+
+def pack_all(path: Path, members: list[tuple[str, bytes]]) -> None:
+    """The same where a name may come twice."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as archive:
-            for name, data in contents.items():
+            for name, data in members:
                 archive.writestr(name, data)
         return
     with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as tar:
-        for name, data in contents.items():
+        for name, data in members:
             member = tarfile.TarInfo(name)
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
@@ -99,6 +105,14 @@ def catalog(folder: Path, *entries: str) -> Path:
 
 def prepare(modality: str, out: Path | str, catalog: Path, *arguments: str) -> int:
     return cli.main(["prepare", modality, "--out", str(out), "--catalog", str(catalog), *arguments])
+
+
+def made(tmp_path: Path, modality: str, name: str, *entries: str) -> list[dict[str, object]]:
+    """Prepare and verify; the rows of the index."""
+    out = tmp_path / "out"
+    assert prepare(modality, out, catalog(tmp_path, *entries)) == 0
+    assert cli.main(["verify", "--out", str(out)]) == 0
+    return index(out, name)
 
 
 def index(out: Path, name: str) -> list[dict[str, object]]:

@@ -5,14 +5,15 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omni_ray.catalog import Source
+from omni_ray.catalog import MediaOptions, Source
 from omni_ray.prepare import readers, store
-from omni_ray.prepare.readers import entries, labels, members, read
+from omni_ray.prepare.readers import entries, labels, members, read, steps
 from omni_ray.prepare.readers.entries import Entries, Entry
 from omni_ray.prepare.readers.members import MemberTable, plain
 from omni_ray.prepare.readers.names import Names, digests
@@ -64,10 +65,14 @@ def test_a_table_is_what_a_list_is(rows: list[tuple[str, str]]) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(NAME, st.none() | st.integers() | st.text() | st.floats(allow_nan=False)), max_size=40))
-def test_entries_are_what_a_dict_of_lists_is(rows: list[tuple[str, object]]) -> None:
+@given(
+    st.lists(st.tuples(NAME, st.none() | st.integers() | st.text() | st.floats(allow_nan=False)), max_size=40),
+    st.sampled_from([1, 30, 1 << 20]),
+)
+def test_entries_are_what_a_dict_of_lists_is(rows: list[tuple[str, object]], chunk_bytes: int) -> None:
     given = [Entry(name, row, {"x": value}) for row, (name, value) in enumerate(rows)]
-    packed = Entries(iter(given))
+    with mock.patch.object(entries, "CHUNK_BYTES", chunk_bytes):
+        packed = Entries(iter(given))
     assert [entry for chunk in packed.chunks() for entry in chunk] == given
     for name in {name for name, _ in rows} | {"nobody"}:
         assert packed.of(name) == [entry for entry in given if entry.name == name]
@@ -123,15 +128,47 @@ def test_lines_of_every_end_and_of_any_length(monkeypatch: pytest.MonkeyPatch) -
     found = list(labels.ljspeech(source, io.BytesIO(data), Member("metadata.csv", 0, len(data))))
     assert [(one.name, one.row) for one in found] == [("a", 0), ("b", 1), ("c", 2), ("d", 6)]
     monkeypatch.setattr(labels, "MAX_RECORD_BYTES", 10)
-    with pytest.raises(Damaged, match="record_too_large"):
-        list(labels.ljspeech(source, io.BytesIO(b"x" * 100), Member("metadata.csv", 0, 100)))
+    for end in (b"\n", b"\r", b"\r\n"):
+        data = b"a|one" + end + (b"b|" + b"x" * 100 + end) * 2 + b"c|two" + end + b"d" * 100
+        read = labels.ljspeech(source, io.BytesIO(data), Member("metadata.csv", 0, len(data)))
+        told = [(one.name[:1], one.row, isinstance(one.value, str) and one.value.partition(":")[0]) for one in read]
+        long = "record_too_large"
+        assert told == [("a", 0, False), ("b", 1, long), ("b", 2, long), ("c", 3, False), ("d", 4, long)]
+
+
+@pytest.mark.parametrize(
+    ("modality", "media", "rules", "most"),
+    [
+        ("image", {}, {}, 256), ("image", {"keep_original": True}, {}, 16), ("image", {"image_size": 1024}, {}, 21),
+        ("audio", {}, {}, 69), ("audio", {}, {"max_seconds": 3600.0}, 16),
+    ],
+)  # fmt: skip
+def test_a_batch_is_no_larger_than_what_may_become_of_it(
+    modality: str, media: dict[str, object], rules: dict[str, object], most: int
+) -> None:
+    """A segment is asked whether it is full only between batches, and many rows may be about one file."""
+    text = {"text" if modality == "audio" else "caption": "{words}"}
+    source = manifest_source(modality=modality, fields=text, media=MediaOptions(**media), rules=rules)
+    members_ = [Member("list.jsonl", 0, 1), Member("1.wav", 1, 4)]
+    rows = b"".join(json.dumps({"file": "1.wav", "words": str(n)}).encode() + b"\n" for n in range(600))
+
+    def open_member(source: Source, file: InputFile, member: Member) -> io.BytesIO:
+        return io.BytesIO(rows if member.name == "list.jsonl" else b"RIFF")
+
+    members_[0] = Member("list.jsonl", 0, len(rows))
+    with mock.patch.object(read, "open_member", open_member):
+        cut, file = Cut("members", 1, 2), InputFile("data/", 0, "")
+        found = [list(batch.records) for batch in readers.read_cut(source, file, cut, members_, b"", None)]
+    assert [one.row for records in found for one in records] == list(range(600))
+    assert max(map(len, found)) == most
 
 
 def test_a_manifest_of_missing_files_comes_in_steps_and_goes_on_from_each(
     tmp_path: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Millions of rows about files that are not there are never held at once."""
-    monkeypatch.setattr(read, "STEP_RECORDS", 10)
+    monkeypatch.setattr(steps, "STEP_MEDIA", 10)
+    monkeypatch.setattr(steps, "LEAST_STEP_MEDIA", 10)
     folder = tmp_path / "data"  # type: ignore[operator]
     folder.mkdir()
     rows = [{"file": f"{n}.wav", "words": "x"} for n in range(95)]

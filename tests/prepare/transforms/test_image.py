@@ -162,6 +162,26 @@ def test_the_middle_is_cut_out_and_the_aspect_kept(width: int, height: int, size
     assert abs((box.right - box.left) - (box.bottom - box.top)) <= pixel
 
 
+@pytest.mark.parametrize("size", [224, 300, 336])
+def test_no_grid_ends_the_process(size: int) -> None:
+    """Sides whose scale is no binary fraction, such as 32 to 224, with many widths and heights; a crash of the resizer
+    takes the whole process with it."""
+    program = (
+        "import sys\n"
+        "from omni_ray.prepare.transforms.image import crop_box\n"
+        "from omni_ray.prepare.transforms.image_decode import Pixels\n"
+        "from omni_ray.prepare.transforms.image_resize import resized\n"
+        "size = int(sys.argv[1])\n"
+        "for side in (32, 48, 80, 96, 100, 112, 160, 240):\n"
+        "    for other in range(side + 1, side + 120):\n"
+        "        for width, height in ((side, other), (other, side)):\n"
+        "            pixels = Pixels('L', width, height, width, height, 1, bytes(width * height), '')\n"
+        "            resized(pixels, crop_box(width, height, size), size)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(size)], cwd=ROOT, capture_output=True, timeout=240)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 @given(st.integers(32, 700), st.integers(32, 700), st.sampled_from([32, 224, 256]), st.sampled_from(["PNG", "JPEG"]))
 @settings(max_examples=40)
 def test_every_size_gives_the_wanted_one(width: int, height: int, size: int, form: str) -> None:
