@@ -5,7 +5,7 @@
 
 What a benchmark prints goes to stderr as it comes. What needs something that is not given is left out: --datatrove,
 --aws, --img2dataset, --corpus (a prepared one: training), --audio and --images (the folders with real files).
-`train_gpu.py` needs a GPU, and `chaos.py` counts kills, so both stand beside.
+`train_gpu.py` needs a GPU, `chaos.py` counts kills and `simulate.py` measures nothing, so these stand beside.
 """
 
 import argparse
@@ -49,6 +49,9 @@ def commands(asked: argparse.Namespace, folder: str) -> Iterator[list[str]]:
         rival = ["--img2dataset", asked.img2dataset] if asked.img2dataset else []
         size = ["--photos", "500", "--runs", "1"] if small else []
         yield ["prepare_image.py", "--images", asked.images, *size, *rival]
+    yield ["media_memory.py", "--gb", "0.2" if small else "3"]
+    yield ["labels.py", "--rows", "100000" if small else "10000000"]
+    yield ["lists.py", "--entries", "100000" if small else "10000000"]
     yield ["small_files.py", "--folder", folder, *(["--files", "500"] if small else [])]
     if asked.aws:
         yield ["s3.py", "throughput", "--aws", asked.aws, "--mb", "64" if small else "512"]

@@ -6,6 +6,8 @@ Sounds: 128 MiB of noise in 24 bits, the most that a clip may have, in stereo an
 noise as Vorbis, two as MP3, six of silence in FLAC; for a source that raises `max_seconds` to an hour, the most it may.
 Pictures: 16 to 64 megapixels as JPEG, progressive JPEG, PNG and TIFF. All of them are repeated by links under other
 names until there are `--gb`.
+Parquet: pictures with uneven rows, 10,000 of 1 KB and behind them those of 20 MB, in one row group; once as noise,
+which no codec makes smaller, once all black, of which a file has some 100 KB, and once 0.3 GB of noise in one page.
 Shown are what became of the records and the most that any process ever held (VmHWM, all of it counted).
 """
 
@@ -20,7 +22,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import soundfile
+from numpy.typing import NDArray
 from PIL import Image
 
 from omni_ray.prepare import status
@@ -32,30 +37,39 @@ from tests.prepare.media import world
 BOUND_BYTES = 1.5e9
 HOUR = 3600  # seconds
 SPAN_BYTES = 128 << 20  # the most that a clip may have
-MODALITIES = {"audio": "pattern = '(?P<who>.+)'\nrules = { max_seconds = 3600 }", "image": "pattern = '(?P<who>.+)'"}
+KINDS = {
+    "audio": ("files", "pattern = '(?P<who>.+)'\nrules = { max_seconds = 3600 }\n[source.fields]\ntext = \"{who}\""),
+    "image": ("files", "pattern = '(?P<who>.+)'\n[source.fields]\ncaption = \"{who}\""),
+    "parquet": ("table", 'rules = { min_std = 0.0 }\n[source.fields]\nimage = "image"\ncaption = "{who}"'),
+}
+SMALL, SMALL_SIDE, LARGE_SIDE = 10_000, 16, 2582  # pictures in Parquet: how many small ones, and pixels of a side
+PAGE = 310_000_000  # bytes of large pictures in one page, a little less than what is read
 harness.PATIENCE = 3600.0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gb", type=float, default=3.0, help="of sounds, and of pictures")
-    parser.add_argument("--modality", nargs="+", choices=list(MODALITIES), default=list(MODALITIES))
+    parser.add_argument("--kind", nargs="+", choices=list(KINDS), default=list(KINDS))
     arguments = parser.parse_args()
-    print("| modality | files | GB | kept | left out | largest process, MB |\n|---|---|---|---|---|---|")
+    print("| kind | records | GB | kept | left out | largest process, MB |\n|---|---|---|---|---|---|")
     largest = 0
-    for modality in arguments.modality:
+    for kind in arguments.kind:
         with tempfile.TemporaryDirectory() as folder:
-            largest = max(largest, run(modality, Path(folder), int(arguments.gb * 1e9)))
+            largest = max(largest, run(kind, Path(folder), int(arguments.gb * 1e9)))
     _measure.ratio("1.5 GB / the largest process over large sounds and pictures", BOUND_BYTES / largest, 1.0)
     return 0
 
 
-def run(modality: str, folder: Path, size: int) -> int:
+def run(kind: str, folder: Path, size: int) -> int:
     """Bytes of the largest process."""
-    there = write_input(sounds() if modality == "audio" else pictures(), folder / "in/data", size)
-    field = "text" if modality == "audio" else "caption"
-    more = f'{MODALITIES[modality]}\n[source.fields]\n{field} = "{{who}}"'
-    catalog = world.catalog(folder / "in", world.entry("large", modality, "data", "files", more))
+    modality = "audio" if kind == "audio" else "image"
+    reader, more = KINDS[kind]
+    if kind == "parquet":
+        there, url = write_parquet(folder / "in/data", size), "data/*.parquet"
+    else:
+        there, url = write_input(sounds() if kind == "audio" else pictures(), folder / "in/data", size), "data"
+    catalog = world.catalog(folder / "in", world.entry("large", modality, url, reader, more))
     out = folder / "out"
     peaks: dict[int, tuple[str, int]] = {}
     with harness.started(harness.prepare(modality, out, catalog, "--dedup", "none")) as process:
@@ -73,7 +87,7 @@ def run(modality: str, folder: Path, size: int) -> int:
     kept, read = (sum(getattr(receipt, name) for receipt in state.prefix()) for name in ("kept", "rows_in"))
     largest = max(peak for _, peak in peaks.values())
     shown = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
-    print(f"| {modality} | {read} | {there / 1e9:.1f} | {kept} | {shown} | {largest / 1e6:.0f} |", flush=True)
+    print(f"| {kind} | {read} | {there / 1e9:.1f} | {kept} | {shown} | {largest / 1e6:.0f} |", flush=True)
     return largest
 
 
@@ -90,6 +104,28 @@ def write_input(files: Iterator[tuple[str, bytes]], folder: Path, size: int) -> 
         (folder / f"{number:05}-{path.name}").hardlink_to(path)
         there, number = there + path.stat().st_size, number + 1
     return there
+
+
+def write_parquet(folder: Path, size: int) -> int:
+    """Write the files of uneven rows, each one row group; how many bytes the pictures of all have."""
+    folder.mkdir(parents=True)
+    dice = np.random.default_rng(0)
+    small = bitmap(dice.integers(0, 255, (SMALL_SIDE, SMALL_SIDE, 3), np.uint8))
+    noise = dice.integers(0, 255, (LARGE_SIDE, LARGE_SIDE, 3), np.uint8)
+    there = 0
+    for name, large, most, page in (
+        ("noise", noise, size, 1 << 20), ("plain", noise * np.uint8(0), size, 1 << 20), ("page", noise, PAGE, 1 << 30)
+    ):  # fmt: skip
+        data, count = bitmap(large), most // large.nbytes
+        cells = pa.chunked_array([pa.array([small] * SMALL), *[pa.array([data])] * count])
+        table = pa.table({"image": cells, "who": [f"picture {number}" for number in range(SMALL + count)]})
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd", use_dictionary=False, data_page_size=page)
+        there += SMALL * len(small) + count * len(data)
+    return there
+
+
+def bitmap(pixels: NDArray[np.uint8]) -> bytes:
+    return encoded(Image.fromarray(pixels), "BMP")
 
 
 def sounds() -> Iterator[tuple[str, bytes]]:

@@ -73,6 +73,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audio", type=Path, help=f"a folder with {', '.join(one.archive for one in KINDS.values())}")
     parser.add_argument("--scale", type=float, default=1.0, help="of the seconds of audio in a round")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of clips")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument(
         "--systems", nargs="+", choices=[*OURS, *LOOPS], default=[*OURS, "plain"], help="plain among them"
@@ -97,7 +98,7 @@ def main() -> int:
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> list[_rounds.Timed]:
-    places = {kind: folder / str(number) for number, kind in enumerate(KINDS)}
+    places = {kind: folder / str(number) for number, kind in enumerate(arguments.kinds)}
     inputs = {
         kind: write_input(arguments.audio / KINDS[kind].archive, place, KINDS[kind].seconds * arguments.scale)
         for kind, place in places.items()
@@ -170,7 +171,7 @@ def report(timed: list[_rounds.Timed]) -> None:
     print("| clips | system | whole | steady | of the plain loop, whole | steady | peak MB of a process |")
     print("|---|---|---|---|---|---|---|")
     reached = []
-    for kind in KINDS:
+    for kind in dict.fromkeys(one.kind for one in timed):
         rates = _rounds.rates_of(timed, kind)
         for system, own in rates.items():
             ratios = [_rounds.median_ratio(*pair) for pair in zip(own, rates["plain"], strict=True)]

@@ -9,8 +9,9 @@ runs each system on a quarter of them and on all: "whole" is the photos over the
 them, "steady" the difference of the photos over the difference of the times, without what starting costs.
 
 `--img2dataset` names the Python of an environment with img2dataset, whose cv2 the loop `cv2` uses. img2dataset gets
-what is best for it: two processes, eight equal shards (its processes begin anew after five), its filter against
-aliases; captions as `omni_ray` has them. As it comes it notes a sha256 and the EXIF of each photo; `bare` does neither,
+two processes of 16 threads, its filter against aliases, and captions as `omni_ray` has them. As it comes it works on
+shards of 10,000 photos, so that one of the processes has all of 5,000; `tuned` gives it eight equal shards (its
+processes begin anew after five). As it comes it also notes a sha256 and the EXIF of each photo; `bare` does neither,
 where `omni_ray` notes two sha256 and turns by EXIF. With `--log` rounds add up over several calls; each call begins
 with an unmeasured run of every system, and systems take turns at going first.
 """
@@ -37,11 +38,14 @@ from scripts.bench._photo_loops import LOOPS, PROCESSES, QUALITY, SIZE
 KIND = "photos"
 CLASSES = 40
 OURS = {"omni_ray, files": "files", "omni_ray, tars": "tar"}  # and their --layout
+TUNED = "--number_sample_per_shard={eighth}"
 BARE = ["--extract_exif=False", "--compute_hash=None"]
 THEIRS = {  # and their --output_format, with what else they are told
     "img2dataset, files": ["files"],
     "img2dataset, tars": ["webdataset"],
-    "img2dataset, tars, bare": ["webdataset", *BARE],
+    "img2dataset, files, tuned": ["files", TUNED],
+    "img2dataset, tars, tuned": ["webdataset", TUNED],
+    "img2dataset, tars, tuned, bare": ["webdataset", TUNED, *BARE],
 }
 BOUND_BYTES = 1.5e9  # of any process
 ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "no_proxy": "*"}  # else img2dataset asks the network first
@@ -146,9 +150,9 @@ def command(name: str, folder: Path, part: str, photos: int, out: Path, argument
         arguments.img2dataset, "-m", "img2dataset.main", f"--url_list={folder / part}.csv", "--input_format=csv",
         "--caption_col=caption", f"--output_folder={out}", f"--output_format={output_format}",
         f"--processes_count={PROCESSES}", f"--thread_count={arguments.threads}",
-        f"--number_sample_per_shard={-(-photos // (4 * PROCESSES))}", f"--image_size={SIZE}",
-        "--resize_mode=center_crop", "--upscale_interpolation=cubic", "--downscale_interpolation=area",
-        f"--encode_quality={QUALITY}", *more,
+        f"--image_size={SIZE}", "--resize_mode=center_crop", "--upscale_interpolation=cubic",
+        "--downscale_interpolation=area", f"--encode_quality={QUALITY}",
+        *(one.format(eighth=-(-photos // (4 * PROCESSES))) for one in more),
     ]  # fmt: skip
 
 
