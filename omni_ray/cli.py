@@ -3,10 +3,11 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from omni_ray import __version__, schedule_cli
 from omni_ray.catalog import Modality
-from omni_ray.entry import guarded
+from omni_ray.entry import end, guarded
 from omni_ray.errors import NotInThisVersion
 from omni_ray.jobs import resolve_out
 from omni_ray.prepare import command, every, retry, status, verify
@@ -20,8 +21,13 @@ LATER = {
 }
 
 
+def console() -> NoReturn:
+    """Entry point of the console script."""
+    end(main())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the console script; the exit code."""
+    """Run the command that `argv` names; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     return guarded(lambda: _run(arguments))
 
@@ -91,4 +97,4 @@ def _look(arguments: argparse.Namespace, storage: Storage) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

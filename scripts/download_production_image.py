@@ -1,9 +1,8 @@
 """Prepare pictures with the original's options: combining is asked for with --combine."""
 
 import argparse
-import sys
 
-from omni_ray.entry import guarded
+from omni_ray.entry import end, guarded
 from omni_ray.prepare.command import prepare
 from omni_ray.prepare.options import add_arguments, to_options
 
@@ -20,4 +19,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -8,6 +8,7 @@ import sys
 import time
 
 from omni_ray.catalog import MODALITIES
+from omni_ray.entry import end
 from omni_ray.errors import OmniRayError
 from omni_ray.prepare.synthetic.datasets import MAKERS
 from omni_ray.storage import open_storage
@@ -44,4 +45,4 @@ def _seed(value: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

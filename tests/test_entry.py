@@ -1,14 +1,35 @@
 """How a command ends: by Ctrl-C and SIGTERM, once and again."""
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from omni_ray import entry, runtime
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
+
+# As a library whose destructor fails.
+ABORTS = """
+import ctypes, runpy, sys
+libc = ctypes.CDLL(None)
+libc.__cxa_atexit(libc.abort, None, None)
+"""
+DOORS = (
+    ("-m omni_ray.prepare text --out {out} --dataset nowhere", 5),
+    ("-m omni_ray.train --stage text --config {out}/none.json", 2),
+    ("-m omni_ray.cli status --out {out}", 2),
+    ("scripts/train_text.py --config {out}/none.json", 2),
+    ("scripts/download_production_text.py --out {out} --dataset nowhere", 5),
+    ("scripts/download_production_audio.py --out {out} --dataset nowhere", 5),
+    ("scripts/download_production_image.py --out {out} --dataset nowhere", 5),
+    ("scripts/update_configs_from_data.py --data-dir {out} --configs-dir {out}", 2),
+    ("scripts/make_synthetic_datasets.py --out {out} --only text", 0),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -97,3 +118,44 @@ def test_sigterm_while_ray_starts_is_a_stop_like_any_other(monkeypatch: pytest.M
             return 0
 
     assert entry.guarded(action) == 130
+
+
+def python(code: str, *, stdout: int = subprocess.PIPE) -> tuple[int, str]:
+    ended = subprocess.run([sys.executable, "-c", ABORTS + code], stdout=stdout, stderr=subprocess.PIPE, text=True)
+    return ended.returncode, (ended.stdout or "") + ended.stderr
+
+
+def test_a_library_that_fails_when_it_is_taken_down_does_not_change_the_exit_code() -> None:
+    assert python("sys.exit(3)")[0] == -signal.SIGABRT
+    assert python("from omni_ray import entry; entry.end(3)")[0] == 3
+
+
+def test_what_python_does_at_its_end_is_done() -> None:
+    code = """
+import atexit, threading
+from omni_ray import entry
+def late():
+    stop.wait()
+    print("thread")
+stop = threading.Event()
+threading.Thread(target=late).start()
+atexit.register(print, "atexit")
+print("command")
+threading.Timer(0, stop.set).start()
+entry.end(3)
+"""
+    assert python(code) == (3, "command\nthread\natexit\n")
+
+
+def test_what_cannot_be_said_is_told() -> None:
+    with open("/dev/full", "w") as full:
+        code, told = python("from omni_ray import entry; print('lost'); entry.end(0)", stdout=full.fileno())
+    assert code != 0
+    assert "No space left on device" in told
+
+
+@pytest.mark.parametrize(("door", "code"), DOORS)
+def test_every_door_ends_so(door: str, code: int, tmp_path: Path) -> None:
+    how, name, *arguments = ("" if door.startswith("-m") else "path ").split() + door.format(out=tmp_path).split()
+    run = f"runpy.run_{'module' if how == '-m' else 'path'}({name!r}, run_name='__main__')"
+    assert python(f"sys.argv[1:] = {arguments}; {run}")[0] == code

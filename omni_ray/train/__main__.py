@@ -2,7 +2,8 @@
 
 import sys
 
+from omni_ray.entry import end
 from omni_ray.train.command import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end(main(sys.argv[1:]))
