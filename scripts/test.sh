@@ -16,4 +16,4 @@ unset PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes that impor
 ruff check .
 ruff format --check .
 mypy
-python -m pytest -q --instafail "${chosen[@]}" "$@"
+python -X faulthandler -m pytest -q --instafail "${chosen[@]}" "$@"
