@@ -2,7 +2,9 @@
 
 import errno
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,12 +42,27 @@ def fill(disk: Path, leave: int) -> Path:
     return ballast
 
 
-def make_read_only(disk: Path) -> None:
-    """Also under a process that writes to it; the system refuses while a file is open for writing."""
+def make_read_only(disk: Path, writers: int | None = None) -> None:
+    """Also under processes that write to it. The system refuses while a file is open for writing, so the process group
+    `writers` goes on for a moment after each refusal; it would come to its end if it ran all the time."""
     for _ in range(10_000):
-        if subprocess.run(["mount", "-o", "remount,ro", str(disk)], capture_output=True).returncode == 0:
-            return
+        with _stopped(writers):
+            if subprocess.run(["mount", "-o", "remount,ro", str(disk)], capture_output=True).returncode == 0:
+                return
+        time.sleep(0.002)  # polling, not synchronisation
     pytest.fail("a file was open for writing all the time")
+
+
+@contextmanager
+def _stopped(group: int | None) -> Iterator[None]:
+    if group is None:
+        yield
+        return
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(group, signal.SIGCONT)
 
 
 def remount(disk: Path, options: str) -> None:

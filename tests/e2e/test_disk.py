@@ -90,7 +90,7 @@ def test_output_becomes_read_only_in_the_middle_of_a_run(tmp_path: Path, prepare
     with disks.small_disk(tmp_path / "disk", 64 << 20) as disk:
         with harness.started(prepared.argv, cwd=disk) as process:
             assert harness.wait_until(process, harness.Condition(disk / OUT, 3))
-            disks.make_read_only(disk)
+            disks.make_read_only(disk, process.pid)
             _, stderr = process.communicate(timeout=harness.PATIENCE)
         assert process.returncode in (1, 4), stderr
         assert "Read-only file system" in stderr
