@@ -5,10 +5,11 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from omni_ray.catalog import MediaOptions, Source
@@ -39,6 +40,8 @@ def table_of(given: list[Member]) -> MemberTable:
 
 @settings(max_examples=200, deadline=None)
 @given(MEMBERS)
+@example([("wav", "")])
+@example([("x/.wav", ""), (".wav", "")])
 def test_a_table_is_what_a_list_is(rows: list[tuple[str, str]]) -> None:
     rows = [(name.encode("utf-8", "backslashreplace").decode(), refused) for name, refused in rows]
     listed = [Member(name, at, at, refused) for at, (name, refused) in enumerate(rows)]
@@ -58,10 +61,9 @@ def test_a_table_is_what_a_list_is(rows: list[tuple[str, str]]) -> None:
         else:
             with pytest.raises(KeyError):
                 table.find(name)
-    stems = {name.rpartition(".")[0] for name in first if name.endswith("wav")}
-    assert table.known_stems(["x/b", "x/a", ""], lambda name: name.endswith("wav")) == [
-        stem in stems for stem in ("x/b", "x/a", "")
-    ]
+    stems = {str(PurePosixPath(name).with_suffix("")) for name in first if name.endswith("wav")}
+    asked = ["x/b", "x/a", "", "wav", ".wav"]
+    assert table.known_stems(asked, lambda name: name.endswith("wav")) == [stem in stems for stem in asked]
 
 
 @settings(max_examples=200, deadline=None)
