@@ -18,7 +18,7 @@ def small_disk(folder: Path, size: int, files: int = 0) -> Iterator[Path]:
     folder.mkdir()
     options = ["mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes={files}", "tmpfs", str(folder)]
     mounted = subprocess.run(options, capture_output=True, text=True)
-    if mounted.returncode:
+    if mounted.returncode:  # that takes root, and in a container the right to
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     try:
         yield folder
